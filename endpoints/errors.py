@@ -1,0 +1,151 @@
+"""One hierarchy of errors.
+
+EndpointsError
+├── SettingsError          a setting is wrong: said once, at start
+├── DefinitionError        endpoint.yaml or vN.sql is wrong: carries Problems
+├── InputError             what a caller sent is wrong: carries FieldErrors
+├── UnsupportedType        a column's ClickHouse type has no form here
+├── WarehouseError         ClickHouse did not answer; keeps ClickHouse's own code
+│   ├── BadQuery           the query is at fault
+│   ├── QueryTimeout       it ran too long
+│   ├── OverLimit          it needed more memory, rows or bytes than allowed
+│   ├── QueryCancelled     we stopped it
+│   └── WarehouseUnavailable   no connection, a server that is gone, too busy
+├── LakeError
+│   ├── StoreUnavailable   the object store does not answer
+│   ├── StoreUnsafe        the store ignores create-if-absent: refused at start
+│   └── Corrupt            a published object is missing or is not what was published
+└── ContractBreach         rows break the version's contract: carries Failures
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+class EndpointsError(Exception):
+    """The root: everything this project raises on purpose."""
+
+
+class SettingsError(EndpointsError):
+    """A setting is missing or wrong. The message names the setting and the fix."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a definition, as `endpoints validate` prints it."""
+
+    file: str
+    line: int
+    code: str
+    message: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.message} [{self.code}] {self.fix}".rstrip()
+
+
+class DefinitionError(EndpointsError):
+    """An endpoint's files are wrong; every mistake found is listed."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One field of a request that cannot be used: `field`, a stable `code`, a sentence."""
+
+    field: str
+    code: str
+    detail: str
+
+
+class InputError(EndpointsError):
+    """What the caller sent is wrong. Nothing has run."""
+
+    def __init__(self, fields: Sequence[FieldError]) -> None:
+        self.fields = tuple(fields)
+        super().__init__("; ".join(f"{error.field}: {error.detail}" for error in self.fields))
+
+
+class UnsupportedType(EndpointsError):
+    """A column whose ClickHouse type cannot be stored or sent; the message names column and way out."""
+
+    def __init__(self, type_text: str, column: str | None = None, fix: str = "") -> None:
+        self.type_text, self.column, self.fix = type_text, column, fix
+        where = f"column {column!r} has type" if column else "type"
+        super().__init__(f"{where} {type_text}, which has no exact form here. {fix}".rstrip())
+
+
+class WarehouseError(EndpointsError):
+    """ClickHouse refused or failed. `clickhouse_code` is its own number where there was one.
+
+    The message may hold engine text: for logs, Dagster and admins, never for callers.
+    """
+
+    def __init__(self, message: str, clickhouse_code: int | None = None) -> None:
+        self.clickhouse_code = clickhouse_code
+        super().__init__(message)
+
+
+class BadQuery(WarehouseError):
+    """The query itself is at fault."""
+
+
+class QueryTimeout(WarehouseError):
+    """The query ran longer than its limit."""
+
+
+class OverLimit(WarehouseError):
+    """The query needed more memory, rows or bytes than its limits allow."""
+
+
+class QueryCancelled(WarehouseError):
+    """The query was stopped on our side."""
+
+
+class WarehouseUnavailable(WarehouseError):
+    """No connection, a connection that broke, or a server that takes no more queries."""
+
+
+class LakeError(EndpointsError):
+    """The lake could not be read or written."""
+
+
+class StoreUnavailable(LakeError):
+    """The object store does not answer."""
+
+
+class StoreUnsafe(LakeError):
+    """The object store does not keep create-if-absent, on which publishing rests."""
+
+
+class Corrupt(LakeError):
+    """A published object is missing, or its checksum is not the manifest's."""
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path = path
+        super().__init__(f"{path}: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One check of a contract that rows broke. `examples` are for operators, never for callers."""
+
+    check: str
+    column: str | None
+    count: int
+    detail: str
+    examples: tuple[Any, ...] = ()
+
+
+class ContractBreach(EndpointsError):
+    """Rows break the contract; the last good asset stays."""
+
+    def __init__(self, failures: Sequence[Failure]) -> None:
+        self.failures = tuple(failures)
+        super().__init__("; ".join(f.detail for f in self.failures))

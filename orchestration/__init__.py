@@ -1,0 +1,1 @@
+"""The Dagster code location: every endpoint version is an asset."""
