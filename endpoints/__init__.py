@@ -1,1 +1,1 @@
-"""What both planes share: definitions, plans, the warehouse, the lake. Imports neither dagster nor fastapi."""
+"""What both planes share. Imports neither dagster nor fastapi."""
