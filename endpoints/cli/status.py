@@ -1,0 +1,91 @@
+"""`endpoints status`: what each version would be answered from, read from the lake alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from endpoints.cli.output import as_json, print_json, print_table
+from endpoints.cli.project import choose, read_definitions, read_settings, some_versions
+
+if TYPE_CHECKING:
+    from endpoints.definition import Version
+    from endpoints.freshness import Standing
+    from endpoints.settings import Settings
+
+COLOURS = {"fresh": "green", "stale": "yellow", "live_only": "blue"}
+
+
+@click.command()
+@some_versions
+@as_json
+def status(targets: tuple[str, ...], as_json: bool) -> None:
+    """Show how fresh each version's asset is.
+
+    Asks the lake only: neither Dagster nor ClickHouse need to run. The exit status is 1 where an asset is
+    failed or breached.
+
+    \b
+    endpoints status
+    endpoints status customer_usage@2 --json
+    """
+    settings = read_settings()
+    versions = choose(read_definitions(settings), targets)
+    rows = [_row(version, standing) for version, standing in standings(settings, versions)]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(("endpoint", "state", "snapshot", "rows", "last refresh", "error"), map(_cells, rows))
+    raise SystemExit(1 if any(row["state"] in ("failed", "breached") for row in rows) else 0)
+
+
+def standings(settings: Settings, versions: Sequence[Version]) -> list[tuple[Version, Standing | None]]:
+    """Each version with how it stands in the lake; None where it never is materialized."""
+    from endpoints.freshness import standing
+    from endpoints.lake import Lake
+
+    lake, now = Lake.open(settings), datetime.now(UTC)
+    return [
+        (version, standing(version, lake.head(version.endpoint, version.number), now) if served(version) else None)
+        for version in versions
+    ]
+
+
+def served(version: Version) -> bool:
+    """Whether a version can be answered from an asset: it is to be materialized, and its plan is exact."""
+    from endpoints.query.plan import Refused, make_plan
+
+    return version.materialize is not None and not isinstance(make_plan(version), Refused)
+
+
+def _row(version: Version, standing: Standing | None) -> dict[str, Any]:
+    identity = {"endpoint": version.endpoint, "version": version.number}
+    if standing is None:
+        nothing = {"snapshot": None, "rows": None, "last_refresh": None, "error": None}
+        return {**identity, "state": "live_only", **nothing}
+    refresh = standing.last_refresh
+    return {
+        **identity,
+        "state": standing.state.word,
+        "snapshot": standing.snapshot,
+        "rows": standing.rows,
+        "last_refresh": refresh.isoformat().replace("+00:00", "Z") if refresh else None,
+        "error": getattr(standing.state, "error", None),
+    }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    from rich.markup import escape
+
+    colour = COLOURS.get(row["state"], "red")
+    return (
+        f"{row['endpoint']}@{row['version']}",
+        f"[{colour}]{row['state']}[/]",
+        "" if row["snapshot"] is None else str(row["snapshot"]),
+        "" if row["rows"] is None else f"{row['rows']:,}",
+        row["last_refresh"] or "",
+        escape(row["error"] or ""),
+    )
