@@ -1,0 +1,129 @@
+"""Columns in the table's terms: their storage form in Arrow, and what callers see of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import polars as pl
+import pyarrow as pa
+
+from endpoints.errors import UnsupportedType
+from endpoints.types.family import Form, Integers, decoded, family_of, known, refusal
+from endpoints.types.grammar import ClickHouseType, Column
+
+
+def check_storable(columns: Iterable[Column]) -> None:
+    """Every column has an exact form here; otherwise `UnsupportedType` naming the column and the way out."""
+    for column in columns:
+        _check_column(column.type, column.name)
+
+
+@lru_cache(maxsize=4096)
+def storage_type(t: ClickHouseType) -> pa.DataType:
+    """The Arrow type of a column of type `t` in Parquet, in memory, everywhere after the warehouse."""
+    return family_of(t).storage(t.base)
+
+
+def storage_field(name: str, t: ClickHouseType) -> pa.Field:
+    """A column, or a part of one, in its storage form."""
+    return pa.field(name, storage_type(t), nullable=t.nullable)
+
+
+def storage_schema(columns: Iterable[Column]) -> pa.Schema:
+    """The Arrow schema of `columns` in storage form."""
+    return pa.schema([storage_field(column.name, column.type) for column in columns])
+
+
+def to_storage(array: pa.Array, t: ClickHouseType) -> pa.Array:
+    """`array` in storage form.
+
+    Takes what chDB's Arrow output, clickhouse-driver's Arrow stream, a Parquet file of ClickHouse's
+    or Polars gives for type `t`, and what is in storage form already. Times without a zone are UTC.
+    """
+    wanted = storage_type(t)
+    if array.type.equals(wanted):
+        return array
+    return family_of(t).store(decoded(array), t.base)
+
+
+def to_storage_batch(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordBatch:
+    """`batch`, whose columns are `columns` in this order, in storage form under their names."""
+    arrays = [to_storage(a, c.type) for a, c in zip(batch.columns, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=storage_schema(columns))
+
+
+def json_values(
+    array: pa.Array | pa.ChunkedArray, t: ClickHouseType, *, timezone: str, integers: Integers = "number"
+) -> list[Any]:
+    """A column in storage form as values that orjson writes. `timezone`: for types that name none."""
+    return values_of(array, t, Form(timezone, integers))
+
+
+def csv_values(array: pa.Array | pa.ChunkedArray, t: ClickHouseType, *, timezone: str) -> list[str | None]:
+    """A column in storage form as CSV fields; None for NULL, containers as JSON."""
+    return texts_of(array, t, Form(timezone))
+
+
+def values_of(array: pa.Array | pa.ChunkedArray, t: ClickHouseType, form: Form) -> list[Any]:
+    """`json_values` with the form in one object."""
+    return [v for chunk in _chunks(array) for v in family_of(t).json(chunk, t.base, form)]
+
+
+def texts_of(array: pa.Array | pa.ChunkedArray, t: ClickHouseType, form: Form) -> list[str | None]:
+    """`csv_values` with the form in one object."""
+    return [v for chunk in _chunks(array) for v in family_of(t).text(chunk, t.base, form)]
+
+
+def openapi_schema(t: ClickHouseType, *, integers: Integers = "number") -> dict[str, Any]:
+    """The JSON Schema (OpenAPI 3.1) of the values that `json_values` gives."""
+    schema = family_of(t).openapi(t.base, integers)
+    if not t.nullable or "null" in schema["type"]:
+        return schema
+    nullable = {**schema, "type": [schema["type"], "null"]}
+    if "enum" in schema:
+        nullable["enum"] = [*schema["enum"], None]
+    return nullable
+
+
+def polars_type(t: ClickHouseType) -> pl.DataType:
+    """The Polars type of a column in storage form. Decimals past 38 digits have none: `UnsupportedType`."""
+    kind = storage_type(t)
+    if pa.types.is_decimal256(kind):
+        raise UnsupportedType(t.text, fix="Polars has no decimals of more than 38 digits.")
+    series = pl.from_arrow(pa.nulls(0, kind))
+    assert isinstance(series, pl.Series)
+    return series.dtype
+
+
+def pandera_dtype(t: ClickHouseType) -> pl.DataType:
+    """The type that a pandera schema for Polars expects of a column in storage form."""
+    return polars_type(t)
+
+
+def _chunks(array: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
+    return array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+
+
+def _check_column(t: ClickHouseType, column: str) -> None:
+    if not known(t):
+        raise refusal(t, column)
+    if t.base.name == "Tuple" and not t.base.elements:
+        raise UnsupportedType(t.text, column, "Leave the empty tuple out of the SELECT.")
+    if t.timezone is not None and not _known_zone(t.timezone):
+        raise UnsupportedType(
+            t.text, column, f"Use toTimeZone({column}, 'UTC'): the time zone is not known here."
+        )
+    for part in t.base.args:
+        if isinstance(inner := getattr(part, "type", part), ClickHouseType):
+            _check_column(inner, column)
+
+
+def _known_zone(name: str) -> bool:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True

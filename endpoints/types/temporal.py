@@ -1,0 +1,209 @@
+"""Dates and times: Date, Date32, DateTime, DateTime64."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from endpoints.types.family import Family, Form, Integers, Value, as_strings, expect_text, row
+from endpoints.types.grammar import ClickHouseType, quote
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MOMENT = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?"
+    r"(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"})
+
+
+@row
+class Date(Family):
+    """Date, Date32: ISO dates."""
+
+    names = ("Date", "Date32")
+
+    def storage(self, t: ClickHouseType) -> pa.DataType:
+        return pa.date32()
+
+    def store(self, array: pa.Array, t: ClickHouseType) -> pa.Array:
+        if pa.types.is_integer(array.type):
+            array = array.cast(pa.int32())
+        return array.cast(pa.date32())
+
+    def json(self, array: pa.Array, t: ClickHouseType, form: Form) -> list[Any]:
+        return as_strings(array)
+
+    def openapi(self, t: ClickHouseType, integers: Integers) -> dict[str, Any]:
+        return {"type": "string", "format": "date"}
+
+    def parse(self, t: ClickHouseType, raw: object, timezone: str) -> date:
+        text = expect_text(raw, "a date")
+        if not _DATE.fullmatch(text):
+            raise ValueError("expected a date such as 2026-01-31")
+        value = _calendar_date(text)
+        least, greatest = self._range(t)
+        if not least <= value <= greatest:
+            raise ValueError(f"must be between {least} and {greatest}")
+        return value
+
+    def show(self, t: ClickHouseType, value: date) -> Any:
+        return value.isoformat()
+
+    def example(self, t: ClickHouseType) -> Value:
+        return date(2026, 1, 1)
+
+    def _range(self, t: ClickHouseType) -> tuple[date, date]:
+        if t.name == "Date":
+            return date(1970, 1, 1), date(2149, 6, 6)
+        return date(1900, 1, 1), date(2299, 12, 31)
+
+
+@row
+class DateTime(Family):
+    """DateTime, DateTime64: instants, written in ISO with the offset of the column's time zone."""
+
+    names = ("DateTime", "DateTime64")
+
+    def storage(self, t: ClickHouseType) -> pa.DataType:
+        scale = _scale(t)
+        return pa.timestamp("ms" if scale <= 3 else "us" if scale <= 6 else "ns", "UTC")
+
+    def store(self, array: pa.Array, t: ClickHouseType) -> pa.Array:
+        if pa.types.is_integer(array.type):
+            array = array.cast(pa.int64()).cast(pa.timestamp("s"))
+        if array.type.tz is None:
+            # Without a zone it is UTC by agreement: warehouses never give local clock readings.
+            array = array.cast(pa.timestamp(array.type.unit, "UTC"))
+        return array.cast(self.storage(t))
+
+    def json(self, array: pa.Array, t: ClickHouseType, form: Form) -> list[Any]:
+        zone = t.timezone or form.timezone
+        scale = _scale(t)
+        length = 19 + (scale and scale + 1)
+        if zone in UTC_NAMES:
+            local, offset = array.cast(pa.timestamp(array.type.unit)), "Z"
+        else:
+            local, offset = _local(array, zone)
+        text = pc.utf8_slice_codeunits(pc.cast(local, pa.string()), 0, length)
+        text = pc.utf8_replace_slice(text, 10, 11, "T")
+        return pc.binary_join_element_wise(text, offset, "").to_pylist()  # type: ignore[no-any-return]
+
+    def openapi(self, t: ClickHouseType, integers: Integers) -> dict[str, Any]:
+        return {"type": "string", "format": "date-time"}
+
+    def parse(self, t: ClickHouseType, raw: object, timezone: str) -> datetime:
+        text = expect_text(raw, "a time")
+        match = _MOMENT.fullmatch(text)
+        if match is None:
+            hint = "; in a URL write + as %2B" if re.search(r" \d\d:?\d\d$", text) and "T" in text else ""
+            raise ValueError(f"expected an ISO time such as 2026-01-31T14:30:00Z{hint}")
+        day, clock, seconds, fraction, offset = match.groups()
+        if len((fraction or "").rstrip("0")) > min(_scale(t), 6):
+            raise ValueError(f"must have at most {min(_scale(t), 6)} digits of fractional seconds")
+        try:
+            local = datetime.fromisoformat(
+                f"{day}T{clock or '00:00'}:{seconds or '00'}.{(fraction or '0')[:6]:0<6}"
+            )
+        except ValueError:
+            raise ValueError(f"{text!r} is not on the calendar or the clock") from None
+        value = _instant(local, offset, t.timezone or timezone)
+        least, greatest = self._range(t)
+        if not least <= value <= greatest:
+            raise ValueError(f"must be between {least:%Y-%m-%dT%H:%M:%SZ} and {greatest:%Y-%m-%dT%H:%M:%SZ}")
+        return value
+
+    def render(self, t: ClickHouseType, value: datetime) -> str:
+        """Seconds since 1970: the one text for an instant whatever the zone, also when clocks go back."""
+        micros = (value - _EPOCH) // timedelta(microseconds=1)
+        seconds, rest = divmod(abs(micros), 1_000_000)
+        scale = _scale(t)
+        fraction = f".{rest:06}".ljust(scale + 1, "0")[: scale + 1] if scale else ""
+        # ClickHouse takes short numbers for the beginning of a calendar date.
+        return f"{'-' if micros < 0 else ''}{seconds:010}{fraction}"
+
+    def literal(self, t: ClickHouseType, value: datetime) -> str:
+        if t.name == "DateTime":
+            zone = f", {quote(t.timezone)}" if t.timezone else ""
+            return f"toDateTime({(value - _EPOCH) // timedelta(seconds=1)}{zone})"
+        scale = _scale(t)
+        text = value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        text = text[: 20 + scale].rstrip(".") if scale <= 6 else text.ljust(20 + scale, "0")
+        return f"CAST(toDateTime64({quote(text)}, {scale}, 'UTC') AS {t.text})"
+
+    def show(self, t: ClickHouseType, value: datetime) -> Any:
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+    def example(self, t: ClickHouseType) -> Value:
+        return datetime(2026, 1, 1, tzinfo=UTC)
+
+    def _range(self, t: ClickHouseType) -> tuple[datetime, datetime]:
+        if t.name == "DateTime":
+            return _EPOCH, _EPOCH + timedelta(seconds=2**32 - 1)
+        last = (
+            datetime(2262, 4, 11, 23, 47, 16, tzinfo=UTC)
+            if _scale(t) == 9
+            else datetime(2299, 12, 31, 23, 59, 59, 999999, UTC)
+        )
+        return datetime(1900, 1, 1, tzinfo=UTC), last
+
+
+def _scale(t: ClickHouseType) -> int:
+    return t.numbers[0] if t.name == "DateTime64" else 0
+
+
+def _calendar_date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text} is not on the calendar") from None
+
+
+def _instant(local: datetime, offset: str | None, zone: str) -> datetime:
+    """The instant of a clock reading, in UTC.
+
+    Of two instants with the same reading, when clocks go back, it is the first; a reading that
+    clocks skip is refused. Both as PEP 495 has it.
+    """
+    if offset == "Z":
+        return local.replace(tzinfo=UTC)
+    if offset is not None:
+        hours, minutes = int(offset[1:3]), int(offset[-2:])
+        if hours > 23 or minutes > 59:
+            raise ValueError(f"{offset} is not an offset from UTC")
+        ahead = timedelta(hours=hours, minutes=minutes)
+        try:
+            return local.replace(tzinfo=UTC) - (ahead if offset[0] == "+" else -ahead)
+        except OverflowError:
+            raise ValueError("is out of range") from None
+    try:
+        value = local.replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+        back = value.astimezone(ZoneInfo(zone))
+    except OverflowError:
+        raise ValueError("is out of range") from None
+    if back.replace(tzinfo=None) != local:
+        raise ValueError(f"{local} does not exist in {zone}: clocks skip it")
+    return value
+
+
+def _local(array: pa.Array, zone: str) -> tuple[pa.Array, pa.Array]:
+    """Clock readings in `zone`, and the offsets as text such as +01:00."""
+    seconds = array.cast(pa.timestamp("s", zone), safe=False)
+    ahead = pc.cast(
+        pc.subtract(pc.local_timestamp(seconds).cast(pa.int64()), seconds.cast(pa.int64())), pa.int32()
+    )
+    distinct = pc.dictionary_encode(ahead)
+    # ISO offsets have no seconds; local mean times before about 1920 do, and lose them.
+    minutes = [int(s / 60) for s in distinct.dictionary.to_pylist()]
+    texts = pa.array(
+        [f"{'-' if m < 0 else '+'}{abs(m) // 60:02}:{abs(m) % 60:02}" for m in minutes], pa.string()
+    )
+    shift = pa.array([m * 60 for m in minutes], pa.int64()).take(distinct.indices).cast(pa.duration("s"))
+    plain = array.cast(pa.timestamp(array.type.unit))
+    local = pc.add(plain, shift.cast(pa.duration(array.type.unit)))
+    return local, texts.take(distinct.indices)
