@@ -1,0 +1,1 @@
+"""The lake: published assets, their manifests, and everything else that the two planes share."""

@@ -1,0 +1,384 @@
+"""Write, audit, publish: how an attempt's rows become a snapshot.
+
+    lake/endpoints/<name>/v<N>/data/<attempt>/…            Parquet, named by the attempt that wrote it
+                              /manifests/<20 digits>.json  one per attempt, created only if absent
+                              /manifests/segments/<hash>   parts of large manifests
+    lake/_heads/<name>/v<N>.json                           a hint of the newest number
+
+Numbers run 1, 2, 3, … without gaps and are never reused, so "does number n+1 exist" is the truth about the
+newest one, and creating it is the only step that publishes. Whoever is killed before it has changed nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+import orjson
+
+from endpoints.errors import Corrupt, StoreUnavailable
+from endpoints.lake.manifest import (
+    ERROR_CHARACTERS,
+    UNPARTITIONED,
+    CheckResult,
+    FailedOutcome,
+    FileEntry,
+    Manifest,
+    Outcome,
+    PartitionEntry,
+    PartitionFailure,
+    Server,
+    Tombstone,
+    decode,
+    encode,
+    segment_names,
+)
+from endpoints.lake.store import Store
+from endpoints.lake.write import PartitionWriter
+from endpoints.settings import Settings
+from endpoints.types import Column
+
+HEADS = "_heads"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The attempt is the newest snapshot. `passed_over`: partitions where newer data had come already."""
+
+    manifest: Manifest
+    passed_over: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Newer data was there for everything that the attempt brought; nothing of it is used."""
+
+    manifest: Manifest
+
+
+def version_folder(endpoint: str, version: int) -> str:
+    """The folder of a version, from the lake's root."""
+    return f"endpoints/{endpoint}/v{version}"
+
+
+def manifest_key(endpoint: str, version: int, number: int) -> str:
+    """The key of a numbered manifest."""
+    return f"{version_folder(endpoint, version)}/manifests/{number:020}.json"
+
+
+def segment_key(endpoint: str, version: int, name: str) -> str:
+    """The key of a segment."""
+    return f"{version_folder(endpoint, version)}/manifests/segments/{name}.json"
+
+
+def hint_key(endpoint: str, version: int) -> str:
+    """The key of a version's hint."""
+    return f"{HEADS}/{endpoint}/v{version}.json"
+
+
+class Lake:
+    """The published assets of every version, in one store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @classmethod
+    def open(cls, settings: Settings, *, probe: bool = True) -> Lake:
+        """The lake of the settings. `probe` makes sure that publishing is safe there: StoreUnsafe."""
+        store = Store.open(settings.lake_url, settings)
+        if probe:
+            store.probe()
+        return cls(store)
+
+    def versions(self) -> list[tuple[str, int]]:
+        """Every (endpoint, version) that has a folder in the lake."""
+        return [
+            (endpoint, int(folder[1:]))
+            for endpoint in self.store.folders("endpoints")
+            for folder in self.store.folders(f"endpoints/{endpoint}")
+            if folder[:1] == "v" and folder[1:].isdecimal()
+        ]
+
+    def head(self, endpoint: str, version: int, *, after: int | None = None) -> Manifest | None:
+        """The newest manifest, found by walking: never older than any that was there when the call began.
+
+        `after` is a number known to exist, where the walk starts; None starts at the hint. Corrupt where the
+        newest manifest cannot be read.
+        """
+        start = self.hint(endpoint, version) if after is None else after
+        number = self._last(endpoint, version, start)
+        found = self.manifest(endpoint, version, number) if number else None
+        if found is None and start:
+            return self.head(endpoint, version, after=0)  # a hint that named a number which never was
+        if isinstance(found, Tombstone):
+            return self.head(endpoint, version, after=found.floor)
+        return found
+
+    def manifest(self, endpoint: str, version: int, number: int) -> Manifest | Tombstone | None:
+        """One manifest by number, a tombstone where it has been collected, None where it never was."""
+        key = manifest_key(endpoint, version, number)
+        body = self.store.get(key)
+        return None if body is None else self.decode(endpoint, version, key, body)
+
+    def decode(self, endpoint: str, version: int, key: str, body: bytes) -> Manifest | Tombstone:
+        """A manifest's body with its segments loaded. Corrupt."""
+
+        def segment(name: str) -> bytes:
+            raw = self.store.get(segment_key(endpoint, version, name))
+            if raw is None:
+                raise Corrupt(key, f"its segment {name} is missing")
+            return raw
+
+        return decode(body, key, segment)
+
+    def history(self, endpoint: str, version: int) -> Iterator[Manifest]:
+        """Manifests, newest first, as far as they have been kept."""
+        newest = self.head(endpoint, version)
+        number = newest.number if newest else 0
+        while number:
+            found = self.manifest(endpoint, version, number)
+            if not isinstance(found, Manifest):
+                return
+            yield found
+            number -= 1
+
+    def hint(self, endpoint: str, version: int) -> int:
+        """The number that the hint names; 0 where there is none. It may be behind: walk on from it."""
+        body = self.store.get(hint_key(endpoint, version))
+        try:
+            return max(int(orjson.loads(body)["number"]), 0) if body else 0
+        except (ValueError, TypeError, KeyError):
+            log.warning("the hint of %s@%s is not one: walking from the start", endpoint, version)
+            return 0
+
+    def begin(
+        self,
+        endpoint: str,
+        version: int,
+        *,
+        fingerprint: str,
+        run_id: str,
+        partitions: Collection[str] = (UNPARTITIONED,),
+    ) -> Attempt:
+        """Starts an attempt at `partitions`. It must end with `publish` or `fail`."""
+        return Attempt(
+            self,
+            endpoint,
+            version,
+            fingerprint=fingerprint,
+            run_id=run_id,
+            partitions=tuple(partitions),
+            base=self.head(endpoint, version),
+        )
+
+    def _last(self, endpoint: str, version: int, start: int) -> int:
+        """The highest number there is, if `start` exists or is 0; strides grow, then halve.
+
+        A tombstone on the way says how far to jump.
+        """
+        low, stride, missing = start, 1, None
+        while missing is None or missing - low > 1:
+            probe = low + stride if missing is None else (low + missing) // 2
+            body = self.store.get(manifest_key(endpoint, version, probe))
+            if body is None:
+                missing = probe
+            else:
+                low, stride = max(probe, _floor(body)), stride * 2
+        return low
+
+    def _hint_at(self, manifest: Manifest) -> None:
+        """Tells followers. A hint that is lost costs time, not truth, so trouble is only logged."""
+        try:
+            self.store.put(
+                hint_key(manifest.endpoint, manifest.version), orjson.dumps({"number": manifest.number})
+            )
+        except StoreUnavailable as error:
+            log.warning(
+                "no hint of %s@%s #%d: %s", manifest.endpoint, manifest.version, manifest.number, error
+            )
+
+
+class Attempt:
+    """One try at making partitions. Its files lie under its own id; its end is a manifest."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        endpoint: str,
+        version: int,
+        *,
+        fingerprint: str,
+        run_id: str,
+        partitions: Sequence[str],
+        base: Manifest | None,
+    ) -> None:
+        self.attempt_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(8)}"
+        self.endpoint, self.version = endpoint, version
+        self.fingerprint, self.run_id, self.partitions = fingerprint, run_id, tuple(partitions)
+        self._lake = lake
+        self._held_at_start = base.held if base else False
+        self._at_start = {p: e.attempt_id for p, e in base.partitions.items()} if base else {}
+
+    def writer(
+        self, partition: str, columns: Sequence[Column], *, sort: Sequence[str] = ()
+    ) -> PartitionWriter:
+        """Writes one partition's rows; `sort` names the columns they are sorted by, for readers."""
+        folder = version_folder(self.endpoint, self.version)
+        return PartitionWriter(
+            self._lake.store, folder, f"data/{self.attempt_id}", partition, columns, sort=sort
+        )
+
+    def entry(
+        self,
+        files: Sequence[FileEntry],
+        columns: Sequence[Column],
+        *,
+        as_of: datetime,
+        source_max: datetime | None = None,
+        checks: Sequence[CheckResult] = (),
+    ) -> PartitionEntry:
+        """What `publish` takes for a partition, made from its files."""
+        return PartitionEntry(
+            files=tuple(files),
+            columns=tuple(columns),
+            as_of=as_of,
+            fingerprint=self.fingerprint,
+            run_id=self.run_id,
+            attempt_id=self.attempt_id,
+            rows=sum(file.rows for file in files),
+            bytes=sum(file.bytes for file in files),
+            source_max=source_max,
+            checks=tuple(checks),
+        )
+
+    def publish(self, entries: Mapping[str, PartitionEntry], server: Server) -> Published | Superseded:
+        """Makes `entries` the newest data of their partitions, but where newer data has come in the meantime.
+
+        May be called again after StoreUnavailable, and several times with parts of a backfill.
+        """
+        while True:
+            head = self._lake.head(self.endpoint, self.version)
+            number = head.number + 1 if head else 1
+            taken = {
+                p: replace(e, snapshot=number, attempt_id=self.attempt_id)
+                for p, e in entries.items()
+                if self._replaces(head, p, e)
+            }
+            manifest = self._next(
+                head,
+                outcome="published" if taken else "superseded",
+                partitions={**(head.partitions if head else {}), **taken},
+                failures={p: f for p, f in (head.failures if head else {}).items() if p not in taken},
+                server=server if taken or head is None else head.server,
+                held=head.held if head and not taken else False,
+            )
+            if self._create(manifest, head):
+                passed_over = tuple(p for p in entries if p not in taken)
+                return Published(manifest, passed_over) if taken else Superseded(manifest)
+
+    def fail(self, outcome: FailedOutcome, error: str, partitions: Collection[str] | None = None) -> Manifest:
+        """Ends the attempt without data: everything stays, `partitions` (default: all it tried) are marked.
+
+        A partition that another attempt has filled in the meantime is not marked: its newest try succeeded.
+        """
+        tried = self.partitions if partitions is None else tuple(partitions)
+        while True:
+            head = self._lake.head(self.endpoint, self.version)
+            failure = PartitionFailure(
+                outcome=outcome,
+                attempt_id=self.attempt_id,
+                run_id=self.run_id,
+                fingerprint=self.fingerprint,
+                at=datetime.now(UTC),
+                error=error[:ERROR_CHARACTERS],
+            )
+            marks = {p: failure for p in tried if self._unchanged(head, p)}
+            manifest = self._next(
+                head,
+                outcome=outcome,
+                partitions=head.partitions if head else {},
+                failures={**(head.failures if head else {}), **marks},
+                server=head.server if head else Server(),
+                held=head.held if head else False,
+            )
+            if self._create(manifest, head):
+                return manifest
+
+    def _unchanged(self, head: Manifest | None, partition: str) -> bool:
+        """Whether no other attempt has published the partition since this one began."""
+        now = head.partitions.get(partition) if head else None
+        return now is None or now.attempt_id in (self._at_start.get(partition), self.attempt_id)
+
+    def _replaces(self, head: Manifest | None, partition: str, entry: PartitionEntry) -> bool:
+        """Whether `entry` may take the partition's place: nothing has changed, or it is the newer data."""
+        if head and head.held and not self._held_at_start:
+            return False  # rolled back while this attempt ran: the operator's choice stands
+        return self._unchanged(head, partition) or (
+            head is not None and entry.as_of > head.partitions[partition].as_of
+        )
+
+    def _next(
+        self,
+        head: Manifest | None,
+        *,
+        outcome: Outcome,
+        partitions: Mapping[str, PartitionEntry],
+        failures: Mapping[str, PartitionFailure],
+        server: Server,
+        held: bool,
+    ) -> Manifest:
+        return Manifest(
+            number=head.number + 1 if head else 1,
+            endpoint=self.endpoint,
+            version=self.version,
+            attempt_id=self.attempt_id,
+            run_id=self.run_id,
+            created_at=datetime.now(UTC),
+            outcome=outcome,
+            fingerprint=self.fingerprint,
+            server=server,
+            partitions=MappingProxyType(dict(partitions)),
+            failures=MappingProxyType(dict(failures)),
+            held=held,
+        )
+
+    def _create(self, manifest: Manifest, head: Manifest | None) -> bool:
+        """Takes the manifest's number; False where another attempt has it."""
+        store, key = self._lake.store, manifest_key(self.endpoint, self.version, manifest.number)
+        encoded = encode(manifest)
+        kept = self._segments(head) if encoded.segments else frozenset()
+        for name, raw in encoded.segments.items():
+            if name not in kept:
+                # Written even where one of that name lies about: collection may be about to delete that one.
+                store.put(segment_key(self.endpoint, self.version, name), raw)
+        if not store.put_new(key, encoded.body) and not self._is_ours(key):
+            return False
+        self._lake._hint_at(manifest)
+        return True
+
+    def _is_ours(self, key: str) -> bool:
+        """Whether the object in the way is our own: the client retries a create whose answer was lost,
+        and then conflicts with itself."""
+        body = self._lake.store.get(key)
+        return body is not None and orjson.loads(body).get("attempt_id") == self.attempt_id
+
+    def _segments(self, head: Manifest | None) -> frozenset[str]:
+        if head is None:
+            return frozenset()
+        body = self._lake.store.get(manifest_key(self.endpoint, self.version, head.number))
+        return frozenset(segment_names(body)) if body else frozenset()
+
+
+def _floor(body: bytes) -> int:
+    """How far a manifest's body says to jump: the floor of a tombstone, else 0."""
+    try:
+        raw = orjson.loads(body)
+        return int(raw["floor"]) if raw.get("tombstone") else 0
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return 0
