@@ -1,0 +1,34 @@
+"""`python -m serving`: one process on the address that the settings name."""
+
+from __future__ import annotations
+
+import sys
+
+import uvicorn
+
+from endpoints.errors import SettingsError
+from endpoints.settings import load_settings
+
+
+def main() -> int:
+    """Serve until stopped. Exit status 2 where the settings are wrong."""
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"Serving {settings.defs} on http://{settings.host}:{settings.port}", flush=True)
+    # No access log: its lines would hold query strings, and those hold the values of private variables.
+    uvicorn.run(
+        "serving.app:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        access_log=False,
+        server_header=False,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

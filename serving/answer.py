@@ -1,0 +1,221 @@
+"""How an answer looks on the wire: format, envelope, headers, validators."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from time import perf_counter
+from typing import Literal
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from endpoints.errors import FieldError, InputError
+from endpoints.formats import csv_rows, json_rows
+from endpoints.query.bind import Bound
+from endpoints.rows import Rows
+from serving.auth import Principal
+from serving.loaded import Served
+from serving.problems import HttpProblem
+from serving.request import Asked, Format
+
+Source = Literal["asset", "live", "stale"]
+
+MAX_AGE = 60  # seconds; a browser holds nothing for longer
+VARY = "Authorization, X-API-Key, Accept, Accept-Encoding, Origin"
+MEDIA_TYPES: Mapping[Format, str] = {"json": "application/json", "csv": "text/csv; charset=utf-8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One authorized, bound request: everything that decides the answer's bytes but the data."""
+
+    principal: Principal
+    served: Served
+    asked: Asked
+    bound: Bound
+    limit: int
+    format: Format
+    now: datetime
+    timings: dict[str, float] = field(default_factory=dict)  # milliseconds
+
+    def timed(self, part: str, since: float) -> None:
+        """Note for `Server-Timing` that `part` took from `since` (perf_counter) until now."""
+        self.timings[part] = (perf_counter() - since) * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an answer says of itself. `tag` names the data: a snapshot, or a digest of live rows.
+
+    `max_age` is what is left, in seconds, of the promise that the rows are good; `age` of a reused live result.
+    """
+
+    source: Source
+    reason: str | None
+    last_refresh: datetime | None
+    execution_id: str
+    tag: str
+    max_age: float
+    is_cached: bool = False
+    age: float = 0.0
+    live_error: str | None = None
+
+
+def choose_format(asked: Asked, accept: str | None) -> Format:
+    """The format that was asked for, or the best that `Accept` takes. HttpProblem 406."""
+    format = asked.format or _accepted(accept)
+    if format != "json" and asked.shape != "arrays":
+        raise InputError([FieldError("shape", "not_offered", "Only JSON has shapes.")])
+    return format
+
+
+def page_limit(served: Served, asked: Asked) -> int:
+    """How many rows to send at most. InputError above the version's `max_rows`."""
+    most = served.version.limits.max_rows
+    if asked.limit is not None and asked.limit > most:
+        detail = f"Must be between 1 and {most}, the most that this version gives at once."
+        raise InputError([FieldError("limit", "out_of_range", detail)])
+    return asked.limit or most
+
+
+def etag(wanted: Wanted, facts: Facts) -> str:
+    """A weak validator over all that decides the bytes."""
+    asked, version = wanted.asked, wanted.served.version
+    parts = (version.fingerprint, facts.tag, wanted.bound.key, wanted.limit, asked.offset, wanted.format)
+    parts += (asked.shape, asked.integers, facts.source, facts.reason, version.number)
+    return f'W/"{hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()}"'
+
+
+def not_modified(request: Request, wanted: Wanted, facts: Facts) -> Response | None:
+    """A 304 where the caller already holds this answer."""
+    if request.method == "POST":
+        return None
+    held = request.headers.get("if-none-match")
+    if held is None:
+        return None
+    tag = etag(wanted, facts)
+    if held.strip() != "*" and tag.removeprefix("W/") not in (
+        part.strip().removeprefix("W/") for part in held.split(",")
+    ):
+        return None
+    return Response(status_code=304, headers=headers(request, wanted, facts))
+
+
+def encode(request: Request, wanted: Wanted, facts: Facts, rows: Rows) -> Response:
+    """The whole answer."""
+    begun = perf_counter()
+    body = csv_rows(rows) if wanted.format == "csv" else _envelope(wanted, facts, rows)
+    wanted.timed("encode", begun)
+    sent = headers(request, wanted, facts)
+    if wanted.format != "json":
+        sent["X-Endpoint-Has-More"] = "true" if rows.has_more else "false"
+    return Response(body, headers=sent, media_type=MEDIA_TYPES[wanted.format])
+
+
+def headers(request: Request, wanted: Wanted, facts: Facts) -> dict[str, str]:
+    """Every header of an answer or of its 304."""
+    version = wanted.served.version
+    sent = {
+        "X-Endpoint-Source": facts.source,
+        "X-Endpoint-Version": str(version.number),
+        "Vary": VARY,
+        **wanted.served.headers,
+    }
+    if facts.reason is not None:
+        sent["X-Endpoint-Reason"] = facts.reason
+    if facts.live_error is not None:
+        sent["X-Endpoint-Live-Error"] = facts.live_error
+    if facts.is_cached:
+        sent["Age"] = str(int(facts.age))
+    if facts.last_refresh is not None:
+        sent["X-Endpoint-Data-Age"] = str(max(0, int((wanted.now - facts.last_refresh).total_seconds())))
+        sent["Last-Modified"] = format_datetime(facts.last_refresh.astimezone(UTC), usegmt=True)
+    if request.method == "POST":
+        sent["Cache-Control"] = "no-store"
+    else:
+        sent["Cache-Control"] = _cache_control(wanted, facts)
+        sent["ETag"] = etag(wanted, facts)
+    if wanted.timings:
+        sent["Server-Timing"] = ", ".join(f"{part};dur={ms:.1f}" for part, ms in wanted.timings.items())
+    return sent
+
+
+def instant(at: datetime | None) -> str | None:
+    """A UTC instant as ISO 8601 with `Z`, whole seconds."""
+    return None if at is None else at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _envelope(wanted: Wanted, facts: Facts, rows: Rows) -> bytes:
+    asked, version = wanted.asked, wanted.served.version
+    head = {
+        "name": wanted.served.endpoint.name,
+        "endpoint_version": version.number,
+        "columns": [column.name for column in rows.columns],
+        "types": [str(column.type) for column in rows.columns],
+    }
+    tail = {
+        "hasMore": rows.has_more,
+        "limit": wanted.limit,
+        "offset": asked.offset,
+        "source": facts.source,
+        "reason": facts.reason,
+        "is_cached": facts.is_cached,
+        "last_refresh": instant(facts.last_refresh),
+        "execution_id": facts.execution_id,
+    }
+    results = json_rows(rows, shape=asked.shape, integers=asked.integers)
+    return b"".join((orjson.dumps(head)[:-1], b',"results":', results, b",", orjson.dumps(tail)[1:]))
+
+
+def _cache_control(wanted: Wanted, facts: Facts) -> str:
+    """`public` only where the definition says so and the key is pinned to no one."""
+    version = wanted.served.version
+    who = "public" if version.public and not wanted.principal.pins else "private"
+    seconds = int(min(MAX_AGE, facts.max_age))
+    if seconds <= 0:
+        return f"{who}, no-cache"
+    return f"{who}, max-age={seconds}, stale-while-revalidate={MAX_AGE}"
+
+
+_MEDIA_RANGES: Mapping[str, Format] = {
+    "*/*": "json",
+    "application/*": "json",
+    "application/json": "json",
+    "text/*": "csv",
+    "text/csv": "csv",
+}
+
+
+def _accepted(accept: str | None) -> Format:
+    """The format of the range with the highest weight; JSON before CSV where they tie on a wildcard."""
+    if accept is None or accept in ("*/*", "application/json") or not accept.strip():
+        return "json"
+    best: tuple[float, int, Format] | None = None
+    for part in accept.split(","):
+        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        format = _MEDIA_RANGES.get(media_range)
+        if format is None:
+            continue
+        weight = _weight(parameters)
+        rank = (weight, -media_range.count("*"))
+        if weight > 0 and (best is None or rank > best[:2]):
+            best = (*rank, format)
+    if best is None:
+        raise HttpProblem("not_acceptable")
+    return best[2]
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return min(max(float(value), 0.0), 1.0)
+            except ValueError:
+                return 0.0
+    return 1.0

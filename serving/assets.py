@@ -1,0 +1,89 @@
+"""Published assets as requests read them: the newest manifest from memory, rows in a thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from endpoints.definition import Version
+from endpoints.errors import Corrupt, StoreUnavailable
+from endpoints.lake.follow import Follower
+from endpoints.lake.manifest import Manifest
+from endpoints.lake.publish import Lake
+from endpoints.lake.read import AssetReader
+from endpoints.query.bind import Bound
+from endpoints.query.plan import Plan
+from endpoints.rows import Rows
+
+log = logging.getLogger(__name__)
+
+READ_THREADS = 4
+FIRST_LOOK = 5.0  # seconds
+CORRUPT_FOR = 60.0  # seconds before a snapshot that could not be read is tried again
+
+
+class Assets:
+    """The lake as one process sees it."""
+
+    def __init__(self, lake: Lake, follower: Follower, reader: AssetReader) -> None:
+        self._lake, self._follower, self._reader = lake, follower, reader
+        self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="asset")
+        self._corrupt: dict[tuple[str, int], tuple[int, float]] = {}
+
+    def start(self, versions: Iterable[Version]) -> None:
+        """Follow these. Waits a little for the first look at the lake, so that early callers get assets."""
+        self._follower.watch((version.endpoint, version.number) for version in versions)
+        self._follower.start()
+        if not self._follower.wait_ready(FIRST_LOOK):
+            log.warning("the lake has not answered yet: starting without it")
+
+    def stop(self) -> None:
+        self._follower.stop()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the lake has been read, and answers."""
+        return self._follower.healthy
+
+    def manifest(self, version: Version) -> Manifest | None:
+        """The newest manifest, from memory."""
+        return self._follower.manifest(version.endpoint, version.number)
+
+    async def reload(self, version: Version) -> Manifest | None:
+        """The newest manifest, from the store; None where it cannot be had."""
+        loop = asyncio.get_running_loop()
+        try:
+            newest = await loop.run_in_executor(
+                self._threads, self._lake.head, version.endpoint, version.number
+            )
+        except (StoreUnavailable, Corrupt):
+            return None
+        if newest is not None:
+            self._follower.learn(newest)
+        return newest
+
+    async def read(self, manifest: Manifest, plan: Plan, bound: Bound, limit: int, offset: int) -> Rows:
+        """One page of an asset. Raises Corrupt, StoreUnavailable."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._threads, self._read, manifest, plan, bound, limit, offset
+        )
+
+    def _read(self, manifest: Manifest, plan: Plan, bound: Bound, limit: int, offset: int) -> Rows:
+        return self._reader.read(manifest, plan, bound, limit=limit, offset=offset, max_rows=limit)
+
+    def is_corrupt(self, manifest: Manifest) -> bool:
+        """Whether this snapshot could not be read a moment ago."""
+        number, until = self._corrupt.get((manifest.endpoint, manifest.version), (0, 0.0))
+        return number == manifest.number and time.monotonic() < until
+
+    def mark_corrupt(self, manifest: Manifest, error: Exception) -> None:
+        """Answer without this snapshot for a while."""
+        log.error("%s@%d: snapshot %d: %s", manifest.endpoint, manifest.version, manifest.number, error)
+        self._corrupt[manifest.endpoint, manifest.version] = (
+            manifest.number,
+            time.monotonic() + CORRUPT_FOR,
+        )

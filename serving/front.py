@@ -1,0 +1,95 @@
+"""The outermost layer: what every answer has, whoever made it.
+
+A request id on each; OPTIONS and CORS answered without a key, since browsers ask before they send one; HEAD without a
+body; an exception that nothing else knew as a problem, with its trace in the log alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.problems import response_of
+
+log = logging.getLogger(__name__)
+
+CORS_SECONDS = 600
+ASK_HEADERS = "Authorization, X-API-Key, Content-Type, If-None-Match, X-Request-Id"
+SHOWN_HEADERS = (
+    "ETag, Age, Last-Modified, Retry-After, Deprecation, Sunset, Link, Server-Timing, X-Request-Id, "
+    "X-Endpoint-Source, X-Endpoint-Reason, X-Endpoint-Version, X-Endpoint-Data-Age, X-Endpoint-Live-Error, "
+    "X-Endpoint-Has-More"
+)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+
+
+class Front:
+    """ASGI middleware. `methods` tells which methods a path takes; none where there is no such path."""
+
+    def __init__(
+        self, app: ASGIApp, methods: Callable[[Scope], Collection[str]], origins: Collection[str]
+    ) -> None:
+        self.app, self.methods, self.origins = app, methods, frozenset(origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        scope["request_id"] = given if _REQUEST_ID.fullmatch(given) else os.urandom(12).hex()
+        sender = _Sender(scope, send, self._cors(headers.get("origin")))
+        if scope["method"] == "OPTIONS":
+            await self._options(scope, receive, sender)
+            return
+        try:
+            await self.app(scope, receive, sender)
+        except Exception as error:
+            log.exception("request %s failed", scope["request_id"])
+            if sender.started:
+                raise  # the connection is torn down: never a well-formed short body
+            await response_of(error)(scope, receive, sender)
+
+    async def _options(self, scope: Scope, receive: Receive, send: Send) -> None:
+        allowed = ", ".join(sorted(self.methods(scope) or {"GET", "HEAD", "OPTIONS"}))
+        headers = {"Allow": allowed}
+        if Headers(scope=scope).get("origin") in self.origins:
+            headers |= {
+                "Access-Control-Allow-Methods": allowed,
+                "Access-Control-Allow-Headers": ASK_HEADERS,
+                "Access-Control-Max-Age": str(CORS_SECONDS),
+            }
+        await Response(status_code=204, headers=headers)(scope, receive, send)
+
+    def _cors(self, origin: str | None) -> dict[str, str]:
+        if origin is None or origin not in self.origins:
+            return {}
+        return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": SHOWN_HEADERS}
+
+
+class _Sender:
+    """`send` with our headers; without bodies for HEAD."""
+
+    def __init__(self, scope: Scope, send: Send, headers: dict[str, str]) -> None:
+        self._scope, self._send, self._headers = scope, send, headers
+        self._bare = scope["method"] == "HEAD"
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self._scope["request_id"]
+            headers.update(self._headers)
+            if self._headers:
+                headers.add_vary_header("Origin")
+        elif message["type"] == "http.response.body" and self._bare:
+            message = {**message, "body": b""}
+        await self._send(message)

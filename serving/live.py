@@ -1,0 +1,260 @@
+"""Live runs: one query per identical request, few at a time, whole before the first byte, kept for a while.
+
+    fetch ── kept result? ──────────────────────────────▶ answer (cached)
+      └─── same question running? join it
+             else: queue → slot → query in a thread → spool → keep
+
+A result is spooled to its end before anyone sees it, because ClickHouse can fail after millions of rows. A query whose
+callers have all gone is cancelled, unless one of them left only because an older asset was there to answer from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from endpoints.errors import QueryCancelled
+from endpoints.rows import Rows
+from endpoints.warehouse import Caps, Result, Statement, Warehouse
+from serving.problems import LiveQueueFull
+from serving.spool import Spool, digest
+
+log = logging.getLogger(__name__)
+
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one live run answers. `key` tells identical questions; `statement` may ask the warehouse and block."""
+
+    key: Key
+    statement: Callable[[], Statement]
+    caps: Caps
+    limit: int
+    offset: int
+    keep_for: timedelta
+    queue_for: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRows:
+    """A whole live result: when its query started, the query's id, a digest of the rows for validators."""
+
+    rows: Rows
+    query_id: str
+    started: datetime
+    digest: str
+    ended: float  # monotonic seconds
+    keep_for: timedelta
+
+    def age(self) -> float:
+        """Seconds since the result was whole."""
+        return time.monotonic() - self.ended
+
+    def left(self) -> float:
+        """Seconds for which it may still be reused."""
+        return self.keep_for.total_seconds() - self.age()
+
+
+class Slow(Exception):
+    """The run goes on, but this caller's patience is over."""
+
+
+@dataclass(slots=True)
+class _Query:
+    """The side of a run that a thread reads and anyone may cancel."""
+
+    id: str = field(default_factory=lambda: f"live-{uuid.uuid4().hex}")
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    cancelled: bool = False
+    result: Result | None = None
+
+    def attach(self, result: Result) -> None:
+        with self.lock:
+            self.result = result
+        self.check()
+
+    def detach(self) -> None:
+        with self.lock:
+            self.result = None
+
+    def check(self) -> None:
+        if self.cancelled:
+            raise QueryCancelled("every caller has gone")
+
+    def cancel(self) -> None:
+        with self.lock:
+            self.cancelled = True
+            if self.result is not None:
+                self.result.cancel()
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    query: _Query
+    task: asyncio.Task[LiveRows]
+    callers: int = 0
+    wanted: bool = False  # for the cache, whoever leaves
+
+
+class LiveRuns:
+    """The live side of the service. All but `_read` belongs to the event loop."""
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        *,
+        concurrency: int,
+        queue: int,
+        cache_bytes: int,
+        memory_bytes: int,
+        spool_bytes: int,
+    ) -> None:
+        self._warehouse = warehouse
+        self._slots = asyncio.Semaphore(concurrency)
+        self._most, self._unfinished = concurrency + queue, 0
+        self._memory_bytes, self._spool_bytes = memory_bytes, spool_bytes
+        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="live")
+        self._runs: dict[Key, _Run] = {}
+        self._tasks: set[asyncio.Task[LiveRows]] = set()
+        self._kept = _Kept(cache_bytes)
+
+    async def close(self) -> None:
+        """Cancel what runs, and wait for it."""
+        for run in list(self._runs.values()):
+            self._abandon(run)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def kept(self, key: Key) -> LiveRows | None:
+        """A result that may still be reused."""
+        return self._kept.get(key)
+
+    async def fetch(self, question: Question, *, patience: timedelta | None = None) -> LiveRows:
+        """Rows for `question`, from a run that is under way or from a new one.
+
+        With `patience`, raises Slow when it is over and lets the run end for the cache. Raises LiveQueueFull,
+        WarehouseError, UnsupportedType. A caller that is cancelled leaves; the last to leave stops the query.
+        """
+        run = self._runs.get(question.key) or self._start(question)
+        run.callers += 1
+        try:
+            done, _ = await asyncio.wait({run.task}, timeout=patience.total_seconds() if patience else None)
+            if not done:
+                run.wanted = True
+                raise Slow
+            if run.task.cancelled():
+                raise QueryCancelled("the service is stopping")
+            return run.task.result()
+        finally:
+            run.callers -= 1
+            if not run.callers and not run.wanted and not run.task.done():
+                self._abandon(run)
+
+    def _start(self, question: Question) -> _Run:
+        if self._unfinished >= self._most:
+            raise LiveQueueFull("as many live queries run and wait as may")
+        query = _Query()
+        run = _Run(query, asyncio.create_task(self._execute(question, query)))
+        self._unfinished += 1
+        self._runs[question.key] = run
+        self._tasks.add(run.task)
+        run.task.add_done_callback(lambda task: self._ended(question.key, run))
+        return run
+
+    def _ended(self, key: Key, run: _Run) -> None:
+        self._unfinished -= 1
+        self._tasks.discard(run.task)
+        if self._runs.get(key) is run:
+            del self._runs[key]
+        if not run.task.cancelled() and (error := run.task.exception()) is not None:
+            log.warning("live query %s failed: %s", run.query.id, error)
+
+    def _abandon(self, run: _Run) -> None:
+        """Stop a run that nobody waits for; whoever asks the same now starts another."""
+        for key in [key for key, other in self._runs.items() if other is run]:
+            del self._runs[key]
+        threading.Thread(target=run.query.cancel, name="live-cancel", daemon=True).start()
+
+    async def _execute(self, question: Question, query: _Query) -> LiveRows:
+        try:
+            async with asyncio.timeout(question.queue_for.total_seconds()):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise LiveQueueFull("no place became free in time") from None
+        try:
+            query.check()
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._threads, self._read, question, query)
+        finally:
+            self._slots.release()
+        self._kept.put(question.key, answer)
+        return answer
+
+    def _read(self, question: Question, query: _Query) -> LiveRows:
+        """Run the query and spool one page, in a thread."""
+        statement = question.statement()
+        query.check()
+        started = datetime.now(UTC)
+        last = question.offset + question.limit
+        with (
+            Spool(self._memory_bytes, self._spool_bytes) as spool,
+            self._warehouse.run(statement, question.caps, query_id=query.id) as result,
+        ):
+            query.attach(result)
+            seen = 0
+            try:
+                for batch in result:
+                    first = max(question.offset - seen, 0)
+                    if first < batch.num_rows and seen < last:
+                        spool.add(batch.slice(first, min(batch.num_rows, last - seen) - first))
+                    seen += batch.num_rows
+                    if seen > last:  # one row more is known: leaving stops the query
+                        break
+            finally:
+                query.detach()
+            table = spool.table(result.columns)
+            rows = Rows(result.columns, table, result.timezone, has_more=seen > last)
+            ended = time.monotonic()
+            return LiveRows(rows, result.query_id, started, digest(table), ended, question.keep_for)
+
+
+class _Kept:
+    """Results that may be reused, newest use last, within a budget of bytes."""
+
+    def __init__(self, budget: int) -> None:
+        self._budget, self._bytes = budget, 0
+        self._results: OrderedDict[Key, LiveRows] = OrderedDict()
+
+    def get(self, key: Key) -> LiveRows | None:
+        found = self._results.get(key)
+        if found is None:
+            return None
+        if found.left() <= 0:
+            self._drop(key)
+            return None
+        self._results.move_to_end(key)
+        return found
+
+    def put(self, key: Key, answer: LiveRows) -> None:
+        self._drop(key)
+        if answer.left() <= 0 or answer.rows.table.nbytes > self._budget:
+            return
+        self._results[key] = answer
+        self._bytes += answer.rows.table.nbytes
+        while self._bytes > self._budget:
+            self._drop(next(iter(self._results)))
+
+    def _drop(self, key: Key) -> None:
+        dropped = self._results.pop(key, None)
+        if dropped is not None:
+            self._bytes -= dropped.rows.table.nbytes

@@ -1,0 +1,111 @@
+"""Everything that one serving process holds: opened at its start, closed at its end, read by every request."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Self
+
+from endpoints import types
+from endpoints.definition import Version, load_definitions
+from endpoints.errors import WarehouseError
+from endpoints.keys import KeyStore
+from endpoints.lake.follow import Follower
+from endpoints.lake.manifest import Manifest
+from endpoints.lake.publish import Lake
+from endpoints.lake.read import AssetReader
+from endpoints.query.bind import Bound, live_statement
+from endpoints.settings import Settings
+from endpoints.types import Column
+from endpoints.warehouse import Statement, Warehouse, open_warehouse
+from serving.assets import Assets
+from serving.auth import KeyRing
+from serving.live import LiveRuns
+from serving.loaded import Loaded
+from serving.pulse import Pulse
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """The clients of one process and the definitions it serves. Belongs to the event loop that opened it."""
+
+    def __init__(
+        self, settings: Settings, loaded: Loaded, assets: Assets, keys: KeyRing, warehouse: Warehouse
+    ) -> None:
+        self.settings, self.loaded, self.assets, self.keys = settings, loaded, assets, keys
+        self.warehouse = warehouse
+        self.live = LiveRuns(
+            warehouse,
+            concurrency=settings.live_concurrency,
+            queue=settings.live_queue,
+            cache_bytes=settings.live_cache_bytes,
+            memory_bytes=settings.live_memory_bytes,
+            spool_bytes=settings.live_spool_bytes,
+        )
+        self.pulse = Pulse(warehouse)
+        self._columns = _Columns(warehouse)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Open every client. A store or a warehouse that is down is not an error: `/readyz` tells."""
+        definitions = load_definitions(settings.defs)
+        for problem in definitions.problems:
+            log.error("%s", problem)
+        lake = Lake.open(settings, probe=False)  # nothing is published from here
+        assets = Assets(lake, Follower(lake), AssetReader(lake, settings))
+        keys = KeyRing(KeyStore.open(settings))
+        service = cls(settings, Loaded(definitions), assets, keys, open_warehouse(settings))
+        assets.start(definitions.versions)
+        keys.start()
+        return service
+
+    async def close(self) -> None:
+        """Stop what runs, then let go of every client."""
+        await self.live.close()
+        self.keys.stop()
+        self.assets.stop()
+        self.pulse.close()
+        self.warehouse.close()
+
+    def timezone(self, manifest: Manifest | None) -> str:
+        """The time zone in which values without one are read: the warehouse's, as far as it is known."""
+        if self.pulse.timezone is not None:
+            return self.pulse.timezone
+        return manifest.server.timezone if manifest is not None else "UTC"
+
+    def columns(self, version: Version) -> tuple[Column, ...]:
+        """The result columns of a version, asked of the warehouse once. Blocks. Raises WarehouseError."""
+        return self._columns.of(version)
+
+    def known_columns(self, version: Version, manifest: Manifest | None) -> tuple[Column, ...]:
+        """The result columns, where they can be told without an error; else none. May block."""
+        try:
+            return self.columns(version)
+        except WarehouseError:
+            log.warning("%s: no columns: the warehouse does not describe it", version.key)
+            return ()
+
+
+class _Columns:
+    """DESCRIBE of every version, at most once each."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+        self._known: dict[str, tuple[Column, ...]] = {}
+        self._locks: dict[str, threading.Lock] = {}
+
+    def of(self, version: Version) -> tuple[Column, ...]:
+        known = self._known.get(version.key)
+        if known is not None:
+            return known
+        with self._locks.setdefault(version.key, threading.Lock()):
+            if version.key not in self._known:
+                self._known[version.key] = self._warehouse.describe(_example(version))
+            return self._known[version.key]
+
+
+def _example(version: Version) -> Statement:
+    """The query with some value of the right type in every place: enough for its columns and types."""
+    values = {name: types.example_value(variable.type) for name, variable in version.variables.items()}
+    return live_statement(Bound(version, values, frozenset(), ""))

@@ -1,0 +1,74 @@
+"""A live result on its way to being whole: in memory while it is small, in a temporary file when it is not."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import IO, Self
+
+import pyarrow as pa
+
+from endpoints.errors import OverLimit
+from endpoints.types import Column, storage_schema
+
+
+class Spool:
+    """Takes record batches, gives one table and a digest of its rows.
+
+    Past `memory_bytes` everything goes to an unnamed temporary file, which the table maps, so that it lives as
+    long as the table does and leaves nothing behind. Past `file_bytes`: OverLimit.
+    """
+
+    def __init__(self, memory_bytes: int, file_bytes: int) -> None:
+        self._memory_bytes, self._file_bytes = memory_bytes, file_bytes
+        self._batches: list[pa.RecordBatch] = []
+        self._bytes = 0
+        self._file: IO[bytes] | None = None
+        self._writer: pa.RecordBatchFileWriter | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take rows in. Raises OverLimit."""
+        self._bytes += batch.nbytes
+        if self._bytes > self._file_bytes:
+            raise OverLimit(f"the result is larger than {self._file_bytes} bytes")
+        if self._writer is not None:
+            self._writer.write_batch(batch)
+            return
+        self._batches.append(batch)
+        if self._bytes > self._memory_bytes:
+            self._spill()
+
+    def table(self, columns: Iterable[Column]) -> pa.Table:
+        """All rows; `columns` give the schema where there are none."""
+        if self._writer is None or self._file is None:
+            return pa.Table.from_batches(self._batches, schema=storage_schema(columns)).combine_chunks()
+        self._writer.close()
+        self._file.flush()
+        return pa.ipc.open_file(pa.memory_map(self._file.name)).read_all()
+
+    def _spill(self) -> None:
+        self._file = self._open.enter_context(tempfile.NamedTemporaryFile(prefix="endpoints-live-"))
+        self._writer = self._open.enter_context(pa.ipc.new_file(self._file, self._batches[0].schema))
+        for batch in self._batches:
+            self._writer.write_batch(batch)
+        self._batches = []
+
+
+def digest(table: pa.Table) -> str:
+    """A hash of a table's rows: equal rows in equal chunks give equal digests."""
+    state = hashlib.blake2b(digest_size=12)
+    for batch in table.to_batches():
+        state.update(batch.serialize())
+    return state.hexdigest()
