@@ -14,7 +14,8 @@ EndpointsError
 ├── LakeError
 │   ├── StoreUnavailable   the object store does not answer
 │   ├── StoreUnsafe        the store ignores create-if-absent: refused at start
-│   └── Corrupt            a published object is missing or is not what was published
+│   └── Corrupt            a published object is not what was published
+│       └── MissingFile    it is not there at all: collected, or lost
 └── ContractBreach         rows break the version's contract: carries Failures
 """
 
@@ -130,6 +131,10 @@ class Corrupt(LakeError):
     def __init__(self, path: str, why: str) -> None:
         self.path = path
         super().__init__(f"{path}: {why}")
+
+
+class MissingFile(Corrupt):
+    """A file that a manifest names is not there; a reader of an old manifest loads the newest, once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from types import MappingProxyType
 import orjson
 
 from endpoints.errors import Corrupt, StoreUnavailable
+from endpoints.lake.layout import hint_key, manifest_key, segment_key, version_folder
 from endpoints.lake.manifest import (
     ERROR_CHARACTERS,
     UNPARTITIONED,
@@ -42,8 +43,6 @@ from endpoints.lake.write import PartitionWriter
 from endpoints.settings import Settings
 from endpoints.types import Column
 
-HEADS = "_heads"
-
 log = logging.getLogger(__name__)
 
 
@@ -60,26 +59,6 @@ class Superseded:
     """Newer data was there for everything that the attempt brought; nothing of it is used."""
 
     manifest: Manifest
-
-
-def version_folder(endpoint: str, version: int) -> str:
-    """The folder of a version, from the lake's root."""
-    return f"endpoints/{endpoint}/v{version}"
-
-
-def manifest_key(endpoint: str, version: int, number: int) -> str:
-    """The key of a numbered manifest."""
-    return f"{version_folder(endpoint, version)}/manifests/{number:020}.json"
-
-
-def segment_key(endpoint: str, version: int, name: str) -> str:
-    """The key of a segment."""
-    return f"{version_folder(endpoint, version)}/manifests/segments/{name}.json"
-
-
-def hint_key(endpoint: str, version: int) -> str:
-    """The key of a version's hint."""
-    return f"{HEADS}/{endpoint}/v{version}.json"
 
 
 class Lake:
@@ -112,13 +91,28 @@ class Lake:
         newest manifest cannot be read.
         """
         start = self.hint(endpoint, version) if after is None else after
-        number = self._last(endpoint, version, start)
+        number = self.newest(endpoint, version, start)
         found = self.manifest(endpoint, version, number) if number else None
         if found is None and start:
             return self.head(endpoint, version, after=0)  # a hint that named a number which never was
         if isinstance(found, Tombstone):
             return self.head(endpoint, version, after=found.floor)
         return found
+
+    def newest(self, endpoint: str, version: int, after: int) -> int:
+        """The highest number there is, if `after` exists or is 0. Strides grow, then halve.
+
+        A tombstone on the way says how far to jump.
+        """
+        low, stride, missing = after, 1, None
+        while missing is None or missing - low > 1:
+            probe = low + stride if missing is None else (low + missing) // 2
+            body = self.store.get(manifest_key(endpoint, version, probe))
+            if body is None:
+                missing = probe
+            else:
+                low, stride = max(probe, _floor(body)), stride * 2
+        return low
 
     def manifest(self, endpoint: str, version: int, number: int) -> Manifest | Tombstone | None:
         """One manifest by number, a tombstone where it has been collected, None where it never was."""
@@ -177,22 +171,7 @@ class Lake:
             base=self.head(endpoint, version),
         )
 
-    def _last(self, endpoint: str, version: int, start: int) -> int:
-        """The highest number there is, if `start` exists or is 0; strides grow, then halve.
-
-        A tombstone on the way says how far to jump.
-        """
-        low, stride, missing = start, 1, None
-        while missing is None or missing - low > 1:
-            probe = low + stride if missing is None else (low + missing) // 2
-            body = self.store.get(manifest_key(endpoint, version, probe))
-            if body is None:
-                missing = probe
-            else:
-                low, stride = max(probe, _floor(body)), stride * 2
-        return low
-
-    def _hint_at(self, manifest: Manifest) -> None:
+    def announce(self, manifest: Manifest) -> None:
         """Tells followers. A hint that is lost costs time, not truth, so trouble is only logged."""
         try:
             self.store.put(
@@ -359,7 +338,7 @@ class Attempt:
                 store.put(segment_key(self.endpoint, self.version, name), raw)
         if not store.put_new(key, encoded.body) and not self._is_ours(key):
             return False
-        self._lake._hint_at(manifest)
+        self._lake.announce(manifest)
         return True
 
     def _is_ours(self, key: str) -> bool:
