@@ -149,17 +149,16 @@ def json_kind(raw: object) -> str:
 
 
 def decoded(array: pa.Array) -> pa.Array:
-    """`array` without an encoding of its own: dictionaries unpacked, extension types as what they store."""
+    """`array` in Arrow's plain encoding: no dictionaries, extension types, large or view forms of text."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+        return array.cast(pa.string())
+    if pa.types.is_large_binary(array.type) or pa.types.is_binary_view(array.type):
+        return array.cast(pa.binary())
     return array
-
-
-def as_bytes(array: pa.Array) -> pa.Array:
-    """Text or bytes in any of Arrow's forms, as `binary`."""
-    return array if array.type == pa.binary() else array.cast(pa.binary())
 
 
 def as_strings(array: pa.Array) -> list[str | None]:

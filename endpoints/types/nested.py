@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from endpoints.types import columns, values
 from endpoints.types.family import Family, Form, Integers, Value, json_kind, row

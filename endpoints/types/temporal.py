@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +22,10 @@ _MOMENT = re.compile(
     r"(Z|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# What DateTime64 can hold; ClickHouse does not keep to it everywhere.
+_FIRST_SECOND = int(datetime(1900, 1, 1, tzinfo=UTC).timestamp())
+_LAST_SECOND = int(datetime(2299, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"})
 
 
@@ -145,11 +152,9 @@ class DateTime(Family):
     def _range(self, t: ClickHouseType) -> tuple[datetime, datetime]:
         if t.name == "DateTime":
             return _EPOCH, _EPOCH + timedelta(seconds=2**32 - 1)
-        last = (
-            datetime(2262, 4, 11, 23, 47, 16, tzinfo=UTC)
-            if _scale(t) == 9
-            else datetime(2299, 12, 31, 23, 59, 59, 999999, UTC)
-        )
+        # Nanoseconds since 1970 end in 2262, in ClickHouse's Arrow and Parquet as well.
+        short, long = datetime(2262, 4, 11, tzinfo=UTC), datetime(2299, 12, 31, 23, 59, 59, 999999, UTC)
+        last = short if _scale(t) > 6 else long
         return datetime(1900, 1, 1, tzinfo=UTC), last
 
 
@@ -192,18 +197,43 @@ def _instant(local: datetime, offset: str | None, zone: str) -> datetime:
 
 
 def _local(array: pa.Array, zone: str) -> tuple[pa.Array, pa.Array]:
-    """Clock readings in `zone`, and the offsets as text such as +01:00."""
-    seconds = array.cast(pa.timestamp("s", zone), safe=False)
-    ahead = pc.cast(
-        pc.subtract(pc.local_timestamp(seconds).cast(pa.int64()), seconds.cast(pa.int64())), pa.int32()
-    )
-    distinct = pc.dictionary_encode(ahead)
-    # ISO offsets have no seconds; local mean times before about 1920 do, and lose them.
-    minutes = [int(s / 60) for s in distinct.dictionary.to_pylist()]
-    texts = pa.array(
-        [f"{'-' if m < 0 else '+'}{abs(m) // 60:02}:{abs(m) % 60:02}" for m in minutes], pa.string()
-    )
-    shift = pa.array([m * 60 for m in minutes], pa.int64()).take(distinct.indices).cast(pa.duration("s"))
-    plain = array.cast(pa.timestamp(array.type.unit))
-    local = pc.add(plain, shift.cast(pa.duration(array.type.unit)))
-    return local, texts.take(distinct.indices)
+    """Clock readings in `zone`, and their offsets as text such as +01:00.
+
+    By Python's time zones: Arrow's own forget daylight saving time from 2038 on.
+    """
+    units = _UNITS[array.type.unit]
+    instants = pc.fill_null(array.cast(pa.int64()), 0).to_numpy()
+    seconds = np.clip(instants // units, _FIRST_SECOND, _LAST_SECOND)
+    first, last = (_year(int(n)) for n in (seconds.min(initial=0), seconds.max(initial=0)))
+    spans = [span for year in range(first, last + 1) for span in _offsets(zone, year)]
+    place = np.searchsorted([start for start, _ in spans], seconds, side="right") - 1
+    minutes = np.array([minutes for _, minutes in spans])
+    texts = pa.array([f"{'-' if m < 0 else '+'}{abs(m) // 60:02}:{abs(m) % 60:02}" for _, m in spans])
+    local = pa.array(instants + minutes[place] * 60 * units, pa.timestamp(array.type.unit))
+    return pc.if_else(array.is_valid(), local, None), texts.take(pa.array(place))
+
+
+def _year(second: int) -> int:
+    return datetime.fromtimestamp(second, UTC).year
+
+
+@lru_cache(maxsize=4096)
+def _offsets(zone: str, year: int) -> tuple[tuple[int, int], ...]:
+    """The offsets from UTC within a year: from which second since 1970 on, how many minutes ahead.
+
+    ISO offsets have no seconds: those of local mean times, before about 1930, are cut off.
+    """
+    rules = ZoneInfo(zone)
+
+    def ahead(second: int) -> int:
+        offset = datetime.fromtimestamp(second, rules).utcoffset()
+        assert offset is not None
+        return int(offset.total_seconds() / 60)
+
+    start, end = (int(datetime(y, 1, 1, tzinfo=UTC).timestamp()) for y in (year, year + 1))
+    found = [(start, ahead(start))]
+    for day in range(start, end, 86400):
+        if ahead(min(day + 86400, end - 1)) != found[-1][1]:
+            change = bisect_left(range(day, day + 86400), True, key=lambda s: ahead(s) != found[-1][1])
+            found.append((day + change, ahead(day + change)))
+    return tuple(found)

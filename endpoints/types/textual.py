@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from endpoints.types.family import Family, Form, Integers, Value, as_bytes, expect_text, json_kind, row
+from endpoints.types.family import Family, Form, Integers, Value, expect_text, json_kind, row
 from endpoints.types.grammar import ClickHouseType, quote
 
 # Tab, newline and carriage return are text; the rest of C0 and DEL are refused, and so are halves of
@@ -38,7 +38,7 @@ class String(Family):
         return pa.binary()
 
     def store(self, array: pa.Array, t: ClickHouseType) -> pa.Array:
-        return as_bytes(array)
+        return array.cast(pa.binary())
 
     def json(self, array: pa.Array, t: ClickHouseType, form: Form) -> list[Any]:
         try:
@@ -75,7 +75,7 @@ class FixedString(String):
         if array.type == self.storage(t):
             return array
         # clickhouse-driver cuts the zero bytes off.
-        text = as_bytes(array)
+        text = array.cast(pa.binary())
         zeros = pc.binary_repeat(b"\0", pc.subtract(t.numbers[0], pc.binary_length(text)))
         return pc.binary_join_element_wise(text, zeros, b"").cast(self.storage(t))
 
@@ -142,7 +142,7 @@ class Uuid(Family):
         return pa.binary(16)
 
     def store(self, array: pa.Array, t: ClickHouseType) -> pa.Array:
-        if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        if pa.types.is_string(array.type):
             plain = pc.replace_substring(array, "-", "")
             return pa.array(
                 [None if x is None else bytes.fromhex(x) for x in plain.to_pylist()], pa.binary(16)
@@ -178,7 +178,7 @@ class IPv4(Family):
         return pa.uint32()
 
     def store(self, array: pa.Array, t: ClickHouseType) -> pa.Array:
-        if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        if pa.types.is_string(array.type):
             return pa.array(
                 [None if x is None else int.from_bytes(socket.inet_aton(x)) for x in array.to_pylist()],
                 pa.uint32(),
@@ -217,7 +217,7 @@ class IPv6(Family):
         return pa.binary(16)
 
     def store(self, array: pa.Array, t: ClickHouseType) -> pa.Array:
-        if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+        if pa.types.is_string(array.type):
             return pa.array(
                 [None if x is None else ipaddress.IPv6Address(x).packed for x in array.to_pylist()],
                 pa.binary(16),
