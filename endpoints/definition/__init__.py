@@ -1,0 +1,37 @@
+"""endpoint.yaml and vN.sql → Endpoint, Version: typed, checked, fingerprinted."""
+
+from endpoints.definition.defaults import Default
+from endpoints.definition.load import load_definitions
+from endpoints.definition.model import (
+    LIVE_REASONS,
+    BrokenEndpoint,
+    ColumnContract,
+    Contract,
+    Definitions,
+    Endpoint,
+    Limits,
+    Materialize,
+    Partitions,
+    UnknownEndpoint,
+    Variable,
+    Version,
+)
+from endpoints.definition.schema import json_schema
+
+__all__ = [
+    "LIVE_REASONS",
+    "BrokenEndpoint",
+    "ColumnContract",
+    "Contract",
+    "Default",
+    "Definitions",
+    "Endpoint",
+    "Limits",
+    "Materialize",
+    "Partitions",
+    "UnknownEndpoint",
+    "Variable",
+    "Version",
+    "json_schema",
+    "load_definitions",
+]

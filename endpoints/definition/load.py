@@ -1,0 +1,78 @@
+"""A folder of definitions → Definitions. One bad endpoint never takes others down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from endpoints.definition.assemble import YAML_NAME, read_endpoint
+from endpoints.definition.model import Definitions, Endpoint
+from endpoints.errors import Problem
+from endpoints.query.bans import NOTHING_MORE, Allow
+
+
+def load_definitions(
+    folder: Path,
+    *,
+    allow: Allow = NOTHING_MORE,
+    root: Path | None = None,
+    previous: Definitions | None = None,
+) -> Definitions:
+    """Every endpoint of `folder`, one folder each. Never raises for what is in it: see `broken` and `problems`.
+
+    Problems name files relative to `root` (default: the folder that `folder` is in). `previous`: what was loaded
+    before; an endpoint that is broken now keeps its last good form from there.
+    """
+    shown = _relative(folder, root or folder.resolve().parent)
+    try:
+        folders = sorted(_endpoint_folders(folder), key=lambda path: path.name)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        fix = "Make the folder, with one folder in it per endpoint, or set ENDPOINTS_DEFS."
+        problem = Problem(shown, 1, "no_definitions", f"The folder cannot be read: {reason}.", fix)
+        return _kept(Definitions({}, {}, (problem,)), previous)
+    endpoints: dict[str, Endpoint] = {}
+    broken: dict[str, tuple[Problem, ...]] = {}
+    spellings: dict[str, list[str]] = {}
+    for path in folders:
+        spellings.setdefault(path.name.lower(), []).append(path.name)
+    for path in folders:
+        read = read_endpoint(path, f"{shown}/{path.name}", allow)
+        others = [name for name in spellings[path.name.lower()] if name != path.name]
+        problems = [] if isinstance(read, Endpoint) else list(read)
+        if others:
+            problems.append(_same_name(path.name, others, f"{shown}/{path.name}/{YAML_NAME}"))
+        if problems:
+            broken[path.name] = tuple(sorted(problems, key=lambda p: (p.file, p.line)))
+        elif isinstance(read, Endpoint):
+            endpoints[path.name] = read
+    return _kept(Definitions(endpoints, broken), previous)
+
+
+def _kept(now: Definitions, previous: Definitions | None) -> Definitions:
+    """What is loaded now, with the last good form of what is broken now."""
+    if previous is None:
+        return now
+    names = previous.endpoints if now.general else [name for name in now.broken if name in previous.endpoints]
+    return replace(now, endpoints={**now.endpoints, **{name: previous.endpoints[name] for name in names}})
+
+
+def _endpoint_folders(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.name.startswith((".", "__")):
+            yield path
+
+
+def _relative(folder: Path, root: Path) -> str:
+    """The folder as people write it in the project: `endpoint_defs`."""
+    path = Path(os.path.relpath(folder.resolve(), root.resolve()))
+    return folder.as_posix() if path.parts[:1] == ("..",) else path.as_posix()
+
+
+def _same_name(name: str, others: list[str], file: str) -> Problem:
+    message = (
+        f"{name!r} and {', '.join(map(repr, others))} differ only in case, which URLs do not tell apart."
+    )
+    return Problem(file, 1, "duplicate_name", message, "Rename one of the folders.")

@@ -1,0 +1,1 @@
+"""From a version's SQL and a caller's values to a statement: tokens, structure, bans, binding, plans."""

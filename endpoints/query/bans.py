@@ -1,0 +1,313 @@
+"""What no definition's SQL may hold, checked on ClickHouse's tokens.
+
+The warehouse runs everything read-only and capped, but that alone is not enough: `readonly=1` still allows the scalar
+`file('/etc/passwd')` and INTO OUTFILE, and a query's own SETTINGS would beat our caps. Functions that read a table
+are refused unless listed, since every ClickHouse release brings new ones.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from endpoints.query.lexer import Kind, Token, significant, tokenize
+from endpoints.query.structure import operand_positions, selects, strip_semicolons, top_level
+
+
+class Ban(NamedTuple):
+    """One thing that may not be there; `line` counts from 1."""
+
+    code: str
+    message: str
+    fix: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """What a project allows beyond the lists here: table functions and settings, by name."""
+
+    table_functions: frozenset[str] = frozenset()
+    settings: frozenset[str] = frozenset()
+
+
+NOTHING_MORE: Final = Allow()
+
+# These make rows out of nothing but their arguments.
+TABLE_FUNCTIONS: Final = frozenset(
+    "generateSeries generate_series null numbers numbers_mt primes values view zeros zeros_mt".lower().split()
+)
+# Those of ClickHouse 26.9 that reach files, hosts, other tables or the server itself. Refused wherever they are
+# called; after FROM and JOIN an unknown one is refused as well.
+REFUSED_TABLE_FUNCTIONS: Final = frozenset(
+    name.lower()
+    for name in ["arrowstream", "azureBlobStorage", "azureBlobStorageCluster", "bigquery", "cluster", "clusterAllReplicas", "cosn", "deltaLake", "deltaLakeAzure", "deltaLakeAzureCluster", "deltaLakeCluster", "deltaLakeLocal", "deltaLakeS3", "deltaLakeS3Cluster", "dictionary", "eval", "executable", "file", "fileCluster", "filesystem", "fuzzJSON", "fuzzQuery", "gcs", "generateRandom", "hdfs", "hdfsCluster", "hudi", "hudiCluster", "iceberg", "icebergAzure", "icebergAzureCluster", "icebergCluster", "icebergHDFS", "icebergHDFSCluster", "icebergLocal", "icebergLocalCluster", "icebergS3", "icebergS3Cluster", "input", "jdbc", "loop", "merge", "mergeTreeAnalyzeIndexes", "mergeTreeAnalyzeIndexesUUID", "mergeTreeCodecBlockCounts", "mergeTreeIndex", "mergeTreeProjection", "mergeTreeTextIndex", "mongodb", "mysql", "odbc", "oss", "paimon", "paimonAzure", "paimonAzureCluster", "paimonCluster", "paimonHDFS", "paimonHDFSCluster", "paimonLocal", "paimonS3", "paimonS3Cluster", "postgresql", "prometheusQuery", "prometheusQueryRange", "python", "redis", "remote", "remoteSecure", "s3", "s3Cluster", "sqlite", "SQLStandardValues", "timeSeriesData", "timeSeriesMetricFamilies", "timeSeriesMetrics", "timeSeriesSamples", "timeSeriesSelector", "timeSeriesTags", "url", "urlCluster", "viewExplain", "viewIfPermitted", "ytsaurus"]
+)
+_DICTIONARIES: Final = re.compile(r"dict(get|has|isin)\w*|joinget(ornull)?")
+# Functions that reach outside the query's own rows: hosts, services, files, the server's configuration, time itself.
+_REFUSED_FUNCTIONS: Final = re.compile(
+    r"ai(classify|embed|extract|filter|generate|redact|similarity|translate)|addressto\w+|catboostevaluate"
+    r"|current(handler|requesturl)|evalmlmethod|filesystem(available|capacity|unreserved)|fqdn|fullhostname"
+    r"|get(clienthttpheader|macro|mergetreesetting|oskernelversion|serverport|serversetting|setting|settingordefault)"
+    r"|hascolumnintable|hostname|serveruuid|showcertificate|sleep|sleepeachrow|tcpport"
+)
+_SYSTEM: Final = frozenset({"system", "information_schema"})
+_SYSTEM_TABLES: Final = frozenset({"one", "numbers", "numbers_mt", "zeros", "zeros_mt"})
+
+# Settings that a query may carry: they say what it means, or how ClickHouse goes about it.
+SETTINGS: Final = frozenset(
+    ["aggregate_functions_null_for_empty", "cast_keep_nullable", "dictionary_use_async_executor", "distributed_product_mode", "enable_analyzer", "allow_experimental_analyzer", "final", "force_index_by_date", "force_primary_key", "group_by_use_nulls", "join_algorithm", "join_default_strictness", "join_use_nulls", "joined_subquery_requires_alias", "optimize_aggregation_in_order", "optimize_move_to_prewhere", "optimize_read_in_order", "optimize_skip_unused_shards", "session_timezone", "transform_null_in", "union_default_mode", "use_skip_indexes"]
+) - {"session_timezone", "dictionary_use_async_executor"}
+_REFUSED_SETTINGS: Final = (
+    (re.compile(r"limit|offset"), "cuts the answer; use LIMIT, or `limit` in the call"),
+    (re.compile(r"\w*overflow_mode\w*"), "lets ClickHouse cut an answer without a word"),
+    (
+        re.compile(r"max_\w+|min_\w+|timeout\w*|\w+_timeout\w*|readonly|priority"),
+        "is a cap; use `limits:` in endpoint.yaml",
+    ),
+    (re.compile(r"prefer_column_name_to_alias"), "changes what names mean; rename the alias instead"),
+    (re.compile(r"additional_\w+_filters?"), "hides rows; write the condition in WHERE"),
+    (re.compile(r"session_timezone"), "changes what times mean; name the zone in the type or function"),
+    (re.compile(r"\w*query_cache\w*"), "can answer with old rows; use `cache:` in endpoint.yaml"),
+    (re.compile(r"(input|output)_format_\w+"), "changes how rows are sent, which is ours"),
+)
+
+_READS: Final = frozenset({"SELECT", "WITH"})
+_OTHER_STATEMENTS: Final = frozenset({"EXPLAIN", "SHOW", "DESCRIBE", "DESC"})
+
+
+def check(sql: str, allow: Allow = NOTHING_MORE) -> list[Ban]:
+    """Everything in the SQL that may not be there, by line; empty if it may run."""
+    tokens = significant(tokenize(sql))
+    if not strip_semicolons(tokens):
+        return [Ban("empty_sql", "There is no query here.", "Write a SELECT.", 1)]
+    broken = list(_broken(tokens))
+    if broken:  # what follows an open quote is anybody's guess
+        return broken
+    found = [
+        *_statements(tokens),
+        *_clauses(tokens),
+        *_functions(tokens, allow),
+        *_tables(sql, allow),
+        *_system_tables(tokens),
+        *_settings(tokens, allow),
+    ]
+    return sorted(dict.fromkeys(found), key=lambda ban: ban.line)
+
+
+def _broken(tokens: Sequence[Token]) -> Iterator[Ban]:
+    """What ClickHouse's lexer or its simplest rules refuse."""
+    opened: list[Token] = []
+    pairs = {")": "(", "]": "["}
+    for token in tokens:
+        if token.kind is Kind.ERROR:
+            yield _bad_token(token)
+        elif token.kind is not Kind.OPERATOR:
+            continue
+        elif token.text in "{}":
+            fix = "Write a placeholder as {name:Type}, as in {customer_id:String}."
+            yield Ban("bad_placeholder", f"`{token.text}` begins or ends no placeholder.", fix, token.line)
+        elif token.text in "([":
+            opened.append(token)
+        elif token.text in pairs and (not opened or opened.pop().text != pairs[token.text]):
+            yield Ban("bad_sql", f"`{token.text}` closes nothing.", "Check the brackets.", token.line)
+            return
+    if opened:
+        yield Ban("bad_sql", f"`{opened[-1].text}` is never closed.", "Check the brackets.", opened[-1].line)
+
+
+def _bad_token(token: Token) -> Ban:
+    if token.text[0] in "'\"`‘“":
+        return Ban("bad_sql", f"The quote {token.text[0]} is never closed.", "Close it.", token.line)
+    if token.text.startswith("/*"):
+        return Ban(
+            "bad_sql", "The comment /* is never closed.", "Close it with */; comments nest.", token.line
+        )
+    fix = "Remove it, or put it in quotes."
+    return Ban("bad_sql", f"ClickHouse does not read the character {token.text!r}.", fix, token.line)
+
+
+def _statements(tokens: Sequence[Token]) -> Iterator[Ban]:
+    """One statement, and one that reads."""
+    body = strip_semicolons(tokens)
+    first = next((t for t in body if t.text != "("), body[0])
+    if first.word not in _READS:
+        message = f"The query begins with {first.text!r}."
+        yield Ban("not_a_select", message, "An endpoint reads: begin with SELECT or WITH.", first.line)
+    for index, token in enumerate(body):
+        if token.text == ";" and token.kind is Kind.OPERATOR:
+            yield Ban(
+                "several_statements",
+                "There is a second statement after `;`.",
+                "Keep one SELECT.",
+                body[index + 1].line,
+            )
+            return
+
+
+def _clauses(tokens: Sequence[Token]) -> Iterator[Ban]:
+    """INTO OUTFILE, FORMAT and statements that are no SELECT, wherever they stand."""
+    operand = operand_positions(tokens)
+    for index, token in enumerate(tokens):
+        previous = tokens[index - 1] if index else None
+        following = tokens[index + 1] if index + 1 < len(tokens) else None
+        if following is None or (previous is not None and (previous.text == "." or previous.word == "AS")):
+            continue
+        if token.word == "INTO" and following.kind in (Kind.WORD, Kind.STRING):
+            yield Ban(
+                "into_outfile", "INTO writes somewhere.", "Remove it: callers get the rows.", token.line
+            )
+        elif token.word == "FORMAT" and following.kind in (Kind.WORD, Kind.QUOTED) and not operand[index]:
+            fix = "Remove it: callers choose with `format=` or Accept."
+            yield Ban("format_clause", "FORMAT is not the query's to choose.", fix, token.line)
+        elif token.word == "PARALLEL" and following.word == "WITH" and not operand[index]:
+            yield Ban(
+                "several_statements",
+                "PARALLEL WITH begins a second statement.",
+                "Keep one SELECT.",
+                token.line,
+            )
+        elif (
+            token.word in _OTHER_STATEMENTS
+            and following.kind is Kind.WORD
+            and previous is not None
+            and previous.text == "("
+        ):
+            yield Ban("not_a_select", f"{token.word} is no SELECT.", "Remove it.", token.line)
+
+
+def _functions(tokens: Sequence[Token], allow: Allow) -> Iterator[Ban]:
+    """Calls that are refused wherever they stand."""
+    for index, token in enumerate(tokens[:-1]):
+        name = token.name.lower()
+        if not name or tokens[index + 1].text != "(":
+            continue
+        if name in _lower(allow.table_functions):
+            continue
+        if name == "file":
+            fix = "Load the file as a table of the warehouse."
+            yield Ban("file_function", f"{token.text}() reads files of the server.", fix, token.line)
+        elif name in REFUSED_TABLE_FUNCTIONS:
+            yield _refused_table_function(token)
+        elif _DICTIONARIES.fullmatch(name):
+            fix = "Join the table that the dictionary is made from."
+            yield Ban(
+                "dictionary",
+                f"{token.text}() reads a dictionary, whose changes nothing here sees.",
+                fix,
+                token.line,
+            )
+        elif _REFUSED_FUNCTIONS.fullmatch(name):
+            message = f"{token.text}() reaches outside the query's rows."
+            yield Ban("refused_function", message, "Remove it.", token.line)
+
+
+def _refused_table_function(token: Token) -> Ban:
+    fix = (
+        "Read a table of the warehouse; an operator can list the function in ENDPOINTS_ALLOW_TABLE_FUNCTIONS."
+    )
+    return Ban("table_function", f"The table function {token.text}() is not allowed.", fix, token.line)
+
+
+def _tables(sql: str, allow: Allow) -> Iterator[Ban]:
+    """Calls where a table is due, unless they are listed."""
+    allowed = TABLE_FUNCTIONS | _lower(allow.table_functions)
+    for select in selects(sql):
+        for clause in select.clauses:
+            if clause.keyword == "FROM":
+                for name in _called_tables(clause.tokens):
+                    if name.name.lower() not in allowed:
+                        yield _refused_table_function(name)
+
+
+def _called_tables(tokens: Sequence[Token]) -> Iterator[Token]:
+    """The names of table functions in a FROM clause, itself without the word FROM."""
+    due, listing = True, False
+    for index, token in top_level(tokens):
+        following = tokens[index + 1].text if index + 1 < len(tokens) else ""
+        if due and token.name and following == "(":
+            yield token
+        if due and token.text == "(":
+            yield from _called_tables(tokens[index + 1 :])
+        if token.word == "JOIN":
+            listing = bool(index) and tokens[index - 1].word == "ARRAY"
+            due = not listing
+        elif token.text == "," and not listing:
+            due = True
+        elif token.text != ")":
+            due = due and token.text == "("
+
+
+def _system_tables(tokens: Sequence[Token]) -> Iterator[Ban]:
+    for index, token in enumerate(tokens[:-2]):
+        if token.name.lower() not in _SYSTEM or tokens[index + 1].text != ".":
+            continue
+        if (index and tokens[index - 1].text == ".") or tokens[index + 2].name.lower() in _SYSTEM_TABLES:
+            continue
+        table = f"{token.name}.{tokens[index + 2].name}"
+        fix = "Read the tables of your data; to alias a table, choose another name."
+        yield Ban("system_table", f"{table} tells about the server.", fix, token.line)
+
+
+def _settings(tokens: Sequence[Token], allow: Allow) -> Iterator[Ban]:
+    for name, value in query_settings(tokens):
+        setting = name.name
+        if setting in SETTINGS or setting in allow.settings:
+            if any(token.kind is Kind.PLACEHOLDER for token in value):
+                yield Ban(
+                    "refused_setting",
+                    f"The setting {setting} takes a caller's value.",
+                    "Write the value out.",
+                    name.line,
+                )
+            continue
+        reason = next((why for pattern, why in _REFUSED_SETTINGS if pattern.fullmatch(setting)), None)
+        near = difflib.get_close_matches(setting, SETTINGS, n=1, cutoff=0.8)
+        fix = f"Remove it: it {reason}." if reason else f"Did you mean {near[0]}?" if near else _SETTINGS_FIX
+        yield Ban(
+            "refused_setting", f"The setting {setting!r} is not one that a query may carry.", fix, name.line
+        )
+
+
+_SETTINGS_FIX: Final = (
+    "Remove it; docs/definitions.md lists those allowed, and ENDPOINTS_ALLOW_SETTINGS adds to them."
+)
+
+
+def query_settings(tokens: Sequence[Token]) -> Iterator[tuple[Token, tuple[Token, ...]]]:
+    """Name and value tokens of every setting in any SETTINGS clause, at any depth."""
+    operand = operand_positions(tokens)
+    for index, token in enumerate(tokens[:-1]):
+        if token.word != "SETTINGS" or (
+            index and (tokens[index - 1].text == "." or tokens[index - 1].word == "AS")
+        ):
+            continue
+        assigned = index + 2 < len(tokens) and tokens[index + 2].text == "="
+        if tokens[index + 1].name and (assigned or not operand[index]):
+            yield from _assignments(tokens[index + 1 :])
+
+
+def _assignments(tokens: Sequence[Token]) -> Iterator[tuple[Token, tuple[Token, ...]]]:
+    """`name = value, name, …` until something else."""
+    index = 0
+    while index < len(tokens) and tokens[index].name:
+        name, first = tokens[index], index + 1
+        index = first
+        if first < len(tokens) and tokens[first].text == "=":
+            first += 1
+            index = next(
+                (i for i, t in top_level(tokens) if i >= first and (t.text in (",", ")", ";") or t.word)),
+                len(tokens),
+            )
+            index = max(index, first + 1)
+        yield name, tuple(tokens[first:index])
+        if index >= len(tokens) or tokens[index].text != ",":
+            return
+        index += 1
+
+
+def _lower(names: frozenset[str]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)

@@ -1,0 +1,250 @@
+"""A caller's values → typed values of a version, and those → the statement that runs live.
+
+Every value is parsed here, once, into its type's domain (`types.parse_value`); what goes to ClickHouse, to an asset's
+filter and into cache keys is that typed value, never the caller's text. ClickHouse itself would wrap `UInt8 '300'`
+to 44: another customer's rows.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Final
+
+from endpoints.definition.model import Variable, Version
+from endpoints.errors import EndpointsError, FieldError, InputError
+from endpoints.query.conjuncts import Conjunct, optional_conjunct
+from endpoints.query.lexer import significant, tokenize
+from endpoints.query.ordering import ordered
+from endpoints.query.splice import Edit, splice
+from endpoints.query.structure import strip_semicolons
+from endpoints.query.variables import placeholders
+from endpoints.types import ClickHouseType, Value, parse_value, show_value
+from endpoints.warehouse.protocol import Statement
+
+MAX_VALUE_BYTES: Final = 8192
+"""The longest value a caller may send, as text in UTF-8 (design §3)."""
+
+
+class PinNotApplicable(EndpointsError):
+    """A key pins a variable that this version lacks: it would read what the pin is to keep from it."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.names = names
+        super().__init__(f"The key pins {', '.join(sorted(names))}, which this version does not have.")
+
+
+class PinConflict(EndpointsError):
+    """The caller gave a variable another value than the one that its key pins."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"The key pins {name} to another value.")
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A version with a value for every variable but the optional ones in `absent`.
+
+    `key` is the same for the same values, however they were written: for caches and single-flight.
+    """
+
+    version: Version
+    values: Mapping[str, Value]
+    absent: frozenset[str]
+    key: str
+
+
+def bind(
+    version: Version,
+    given: Mapping[str, object],
+    *,
+    pins: Mapping[str, object] | None = None,
+    now: datetime,
+    timezone: str = "UTC",
+) -> Bound:
+    """Values for every variable: pinned, then given, then default.
+
+    `given` and `pins` hold text from a query string or JSON values. `now` (aware) resolves relative defaults;
+    `timezone` is the warehouse's. Raises InputError naming every wrong field at once, PinNotApplicable, PinConflict.
+    """
+    pins = pins or {}
+    foreign = frozenset(pins) - frozenset(version.variables)
+    if foreign:
+        raise PinNotApplicable(foreign)
+    errors = list(_unknown(version, given))
+    values: dict[str, Value] = {}
+    for variable in version.variables.values():
+        try:
+            if variable.name in pins:
+                values[variable.name] = _pinned(variable, pins[variable.name], given, timezone)
+            elif variable.name in given:
+                values[variable.name] = _checked(variable, given[variable.name], timezone)
+            elif variable.default is not None:
+                values[variable.name] = variable.default.resolve(now, timezone, variable.type)
+            elif not variable.optional:
+                errors.append(FieldError(variable.name, "missing_variable", _missing(variable)))
+        except _Refused as refused:
+            errors.append(FieldError(variable.name, refused.code, refused.detail))
+    if errors:
+        raise InputError(errors)
+    absent = frozenset(version.variables) - frozenset(values)
+    return Bound(version, values, absent, _key(version, values))
+
+
+class _Refused(Exception):
+    """A value that cannot be used: a stable code and a sentence without the value of a private variable."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.code, self.detail = code, detail
+        super().__init__(detail)
+
+
+def _unknown(version: Version, given: Mapping[str, object]) -> Iterator[FieldError]:
+    for name in given:
+        if name not in version.variables:
+            near = difflib.get_close_matches(name, version.variables, n=1)
+            known = ", ".join(version.variables) or "none"
+            hint = f"Did you mean {near[0]}?" if near else f"Variables here: {known}."
+            yield FieldError(name[:128], "unknown_variable", f"There is no such variable. {hint}")
+
+
+def _missing(variable: Variable) -> str:
+    example = (
+        ""
+        if variable.example is None or variable.private
+        else f", as in {show_value(variable.type, variable.example)}"
+    )
+    return f"A value of type {variable.type} is needed{example}."
+
+
+def _pinned(variable: Variable, pin: object, given: Mapping[str, object], timezone: str) -> Value:
+    """The pinned value. The caller may repeat it, in any spelling, but not change it."""
+    try:
+        value = parse_value(variable.type, pin, timezone=timezone)
+    except ValueError:
+        raise PinConflict(variable.name) from None
+    if variable.name in given:
+        try:
+            same = parse_value(variable.type, given[variable.name], timezone=timezone) == value
+        except ValueError:
+            same = False
+        if not same:
+            raise PinConflict(variable.name)
+    return value
+
+
+def _checked(variable: Variable, raw: object, timezone: str) -> Value:
+    """The caller's value, inside its type and every rule of the definition."""
+    if _size(raw) > MAX_VALUE_BYTES:
+        raise _Refused("too_long", f"The value is longer than {MAX_VALUE_BYTES} bytes.")
+    try:
+        value = parse_value(variable.type, raw, timezone=timezone)
+    except ValueError as error:
+        detail = f"The value is not a {variable.type}." if variable.private else f"{_sentence(error)}"
+        raise _Refused("invalid_value", detail) from None
+    if value is None:
+        return None
+    length = len(value) if isinstance(value, str | bytes | list | tuple) else 0
+    if variable.max_length is not None and length > variable.max_length:
+        raise _Refused("too_long", f"The value is longer than {variable.max_length}.")
+    for item in _items(value):
+        _check_item(variable, item)
+    return value
+
+
+def _check_item(variable: Variable, item: Value) -> None:
+    """One value, or one element of an array, against enum, range and pattern."""
+    if variable.enum is not None and item not in variable.enum:
+        allowed = "" if variable.private else f": {_listed(variable)}"
+        raise _Refused("not_in_enum", f"The value is not one of those allowed{allowed}.")
+    below = variable.min is not None and not item >= variable.min  # type: ignore[operator]
+    above = variable.max is not None and not item <= variable.max  # type: ignore[operator]
+    if below or above:  # `not >=`: NaN is in no range
+        raise _Refused("out_of_range", f"The value must be {_range(variable)}.")
+    if variable.pattern is not None and not _pattern(variable.pattern).search(str(item)):
+        raise _Refused("pattern_mismatch", f"The value does not match the pattern {variable.pattern}.")
+
+
+def _items(value: Value) -> Iterator[Value]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _items(item)
+    elif value is not None:
+        yield value
+
+
+@lru_cache(maxsize=1024)
+def _pattern(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern)
+
+
+def _size(raw: object) -> int:
+    """Bytes of the value as a caller wrote it."""
+    text = raw if isinstance(raw, str) else json.dumps(raw, default=str, ensure_ascii=False)
+    return len(text.encode("utf-8", "surrogatepass"))
+
+
+def _item_type(type_: ClickHouseType) -> ClickHouseType:
+    while type_.base.name == "Array":
+        type_ = type_.base.inner
+    return type_
+
+
+def _listed(variable: Variable) -> str:
+    return ", ".join(str(show_value(_item_type(variable.type), item)) for item in variable.enum or ())
+
+
+def _range(variable: Variable) -> str:
+    type_ = _item_type(variable.type)
+    least = None if variable.min is None else show_value(type_, variable.min)
+    most = None if variable.max is None else show_value(type_, variable.max)
+    if least is None:
+        return f"at most {most}"
+    return f"at least {least}" if most is None else f"from {least} to {most}"
+
+
+def _sentence(error: ValueError) -> str:
+    text = str(error)
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _key(version: Version, values: Mapping[str, Value]) -> str:
+    """Canonical: by name, in the type's own form; absent is not the same as NULL."""
+    shown = {name: show_value(version.variables[name].type, value) for name, value in values.items()}
+    text = json.dumps(shown, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def live_statement(bound: Bound, *, total_order: int | None = None) -> Statement:
+    """The version's own text with its values bound, and the conditions of absent optional variables replaced by 1.
+
+    `total_order`: how many columns the result has; all are then appended to the order, so that pages do not
+    overlap. Where that would change the rows (`ordering.ordered` says when), the query keeps its own order.
+    """
+    sql = _without(bound.version.sql, bound.absent)
+    if total_order is not None:
+        sql = ordered(sql, total_order).sql
+    variables = bound.version.variables
+    return Statement(sql, {name: (variables[name].type, value) for name, value in bound.values.items()})
+
+
+@lru_cache(maxsize=1024)
+def _without(sql: str, absent: frozenset[str]) -> str:
+    """The text with the conjuncts of those variables replaced by 1, and without a `;` at its end."""
+    edits = {}
+    for placeholder in placeholders(sql):
+        if placeholder.name in absent:
+            conjunct = optional_conjunct(sql, placeholder)
+            assert isinstance(conjunct, Conjunct), "load checks every optional variable"
+            edits[conjunct.start] = Edit(conjunct.start, conjunct.end, "1")
+    tokens = significant(tokenize(sql))
+    for token in tokens[len(strip_semicolons(tokens)) :]:
+        edits[token.start] = Edit(token.start, token.end, "")
+    return splice(sql, edits.values())
