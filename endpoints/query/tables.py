@@ -1,0 +1,110 @@
+"""Which tables a query reads, by its tokens: for lineage, never for access decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from endpoints.query.lexer import Token, significant, tokenize
+
+_OPENS_QUERY: Final = {"SELECT", "WITH", "FROM"}
+_ENDS_FROM: Final = {
+    *("SELECT", "WHERE", "PREWHERE", "GROUP", "HAVING", "WINDOW", "QUALIFY", "ORDER", "LIMIT", "OFFSET"),
+    *("UNION", "EXCEPT", "INTERSECT", "SETTINGS", "FORMAT", "USING"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as the query names it; `database` is empty where it names none."""
+
+    database: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.database}.{self.name}" if self.database else self.name
+
+
+@dataclass(slots=True)
+class _Brackets:
+    """One level of brackets: whether a query is in them, and whether this is its FROM (commas join)."""
+
+    query: bool
+    in_from: bool = False
+
+
+def tables(sql: str) -> tuple[Table, ...]:
+    """The tables that a query reads, sorted; neither functions nor what its own WITH defines."""
+    tokens = significant(tokenize(sql))
+    own = _with_names(tokens)
+    found = set()
+    for index in _places(tokens):
+        table = _table_at(tokens, index)
+        if table is not None and not (table.database == "" and table.name in own):
+            found.add(table)
+    return tuple(sorted(found, key=str))
+
+
+def _places(tokens: Sequence[Token]) -> list[int]:
+    """Indexes at which a table, a table function or a subquery is to come."""
+    places: list[int] = []
+    levels = [_Brackets(query=True)]
+    for index, token in enumerate(tokens):
+        level = levels[-1]
+        before = tokens[index - 1] if index else None
+        if token.text in ("(", "["):
+            levels.append(_Brackets(query=_word(tokens, index + 1) in _OPENS_QUERY))
+        elif token.text in (")", "]"):
+            if len(levels) > 1:
+                levels.pop()
+        elif token.text == "," and level.in_from:
+            places.append(index + 1)
+        elif before is not None and before.text == ".":
+            continue  # t.from is a column
+        elif token.word == "FROM" and level.query and not _is_distinct_from(tokens, index):
+            level.in_from = True
+            places.append(index + 1)
+        elif token.word == "JOIN":
+            level.in_from = before is None or before.word != "ARRAY"  # ARRAY JOIN takes columns
+            places += [index + 1] if level.in_from else []
+        elif token.word == "IN":
+            places.append(index + 1)  # `x IN t` reads a table; `x IN (…)` does not begin with a name
+        elif token.word in _ENDS_FROM:
+            level.in_from = False
+    return places
+
+
+def _table_at(tokens: Sequence[Token], index: int) -> Table | None:
+    """The table named at `index`; None for a subquery, a table function, a value or a placeholder."""
+    names: list[str] = []
+    while index < len(tokens) and tokens[index].name:
+        names.append(tokens[index].name)
+        index += 1
+        if index >= len(tokens) or tokens[index].text != ".":
+            break
+        index += 1
+    if not names or (index < len(tokens) and tokens[index].text == "("):
+        return None
+    return Table(".".join(names[:-1]), names[-1])
+
+
+def _with_names(tokens: Sequence[Token]) -> set[str]:
+    """The names that WITH gives to subqueries: `name AS (SELECT`."""
+    return {
+        token.name
+        for index, token in enumerate(tokens[:-3])
+        if token.name
+        and _word(tokens, index + 1) == "AS"
+        and tokens[index + 2].text == "("
+        and _word(tokens, index + 3) in (*_OPENS_QUERY, "")
+    }
+
+
+def _is_distinct_from(tokens: Sequence[Token], index: int) -> bool:
+    """Whether this FROM is that of `IS [NOT] DISTINCT FROM`."""
+    return _word(tokens, index - 1) == "DISTINCT" and _word(tokens, index - 2) in ("IS", "NOT")
+
+
+def _word(tokens: Sequence[Token], index: int) -> str:
+    return tokens[index].word if 0 <= index < len(tokens) else ""

@@ -1,0 +1,37 @@
+"""Tables found in a query's text."""
+
+from __future__ import annotations
+
+import pytest
+
+from endpoints.query.tables import tables
+
+CASES = {
+    "SELECT a FROM t": ["t"],
+    "SELECT 1": [],
+    "FROM t SELECT x": ["t"],
+    "SELECT a FROM db.t AS x, `u v` y FINAL WHERE b IN (1, 2)": ["db.t", "u v"],
+    "SELECT a FROM t WHERE a IN z AND b IN {b:Array(String)} AND c GLOBAL IN w": ["t", "w", "z"],
+    "WITH c AS (SELECT 1 FROM t1), 5 AS n SELECT * FROM c JOIN t2 USING a, b": ["t1", "t2"],
+    "SELECT q FROM t LEFT ARRAY JOIN arr AS q, other": ["t"],
+    "SELECT extract(DAY FROM ts), trim(BOTH ' ' FROM s), t.from FROM t": ["t"],
+    "SELECT a IS NOT DISTINCT FROM b FROM t": ["t"],
+    "SELECT * FROM (SELECT * FROM a UNION ALL SELECT * FROM b) s, numbers(10) n, c ORDER BY x, y": [
+        "a",
+        "b",
+        "c",
+    ],
+    "SELECT * FROM a JOIN b ON a.x = b.x, c": ["a", "b", "c"],
+    "SELECT x FROM t LIMIT 1 BY a, b": ["t"],
+    "SELECT (SELECT max(x) FROM u) FROM t -- FROM nowhere\n/* JOIN nothing */": ["t", "u"],
+    "SELECT 'FROM nowhere' FROM t": ["t"],
+    "SELECT * FROM t WHERE x IN (SELECT y FROM u WHERE z IN (SELECT w FROM v))": ["t", "u", "v"],
+    "WITH RECURSIVE r AS (SELECT 1) SELECT * FROM db.r": ["db.r"],
+    "SELECT * FROM": [],
+    "SELECT * FROM t)": ["t"],
+}
+
+
+@pytest.mark.parametrize(("sql", "expected"), CASES.items())
+def test_tables(sql: str, expected: list[str]) -> None:
+    assert [str(table) for table in tables(sql)] == expected
