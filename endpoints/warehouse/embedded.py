@@ -1,0 +1,307 @@
+"""Embedded ClickHouse: chDB over a folder of Parquet and CSV files, in worker processes of its own.
+
+A crash, a leak or a runaway query cannot touch this process, and several queries run at once. Results come
+through a pipe as Arrow, a block at a time: a slow reader slows the query down, nothing piles up.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import pyarrow as pa
+
+from endpoints.errors import OverLimit, QueryCancelled, WarehouseUnavailable
+from endpoints.types import Column, check_storable, parse_type, render_parameter, to_storage_batch
+from endpoints.warehouse.failures import QUERY_WAS_CANCELLED, TOO_MANY_ROWS_OR_BYTES, failure_of
+from endpoints.warehouse.process import WorkerProcess
+from endpoints.warehouse.protocol import Caps, ServerInfo, Statement
+from endpoints.warehouse.text import describe_sql, own_settings, without_semicolon
+from endpoints.warehouse.worker import BATCH, COLUMNS, DONE, FAILED, STARTED
+
+_START_UP: Final = timedelta(minutes=2)  # Python, chDB, and reading the headers of thousands of files
+_GRACE: Final = timedelta(seconds=2)  # past its timeout ClickHouse stops between blocks; then we kill
+_QUICK: Final = Caps(timeout=timedelta(seconds=30))
+_TIMEZONE: Final = "UTC"  # the workers' TZ
+
+
+class EmbeddedWarehouse:
+    """`chdb://DIR`. Starts workers when queries need them, at most `workers`, and one more for quick questions."""
+
+    def __init__(self, folder: Path, workers: int = 2) -> None:
+        self._folder = folder
+        self._pool = _Pool(folder)
+        self._queries = threading.BoundedSemaphore(workers)
+        # describe, server and ping do not wait behind long queries, and whoever reads a result may ask them.
+        self._questions = threading.BoundedSemaphore(1)
+
+    def server(self) -> ServerInfo:
+        """chDB's ClickHouse version, UTC, and this machine's clock."""
+        sql = "SELECT version() AS version, now64(6, 'UTC') AS now"
+        with self._start(Statement(sql), _QUICK, self._questions) as result:
+            [row] = pa.Table.from_batches(list(result)).to_pylist()
+        return ServerInfo(row["version"].decode(), _TIMEZONE, row["now"].astimezone(UTC))
+
+    def describe(self, statement: Statement) -> tuple[Column, ...]:
+        """The result's columns, without running the query."""
+        with self._start(statement, _QUICK, self._questions, run=False) as result:
+            for _ in result:
+                pass
+            return result.columns
+
+    def run(self, statement: Statement, caps: Caps, *, query_id: str | None = None) -> EmbeddedResult:
+        """Start a query, once a worker is free; waits for one as long as `caps.timeout`."""
+        result = self._start(statement, caps, self._queries, query_id=query_id)
+        try:
+            check_storable(result.columns)
+        except BaseException:
+            result.close()
+            raise
+        return result
+
+    def ping(self) -> None:
+        """Raise WarehouseUnavailable unless a query can run now. Starts a worker if there is none."""
+        self.server()
+
+    def close(self) -> None:
+        """End all workers; queries that still run fail. May be called twice."""
+        self._pool.close()
+
+    def _start(
+        self,
+        statement: Statement,
+        caps: Caps,
+        slots: threading.BoundedSemaphore,
+        *,
+        query_id: str | None = None,
+        run: bool = True,
+    ) -> EmbeddedResult:
+        if not self._folder.is_dir():
+            raise WarehouseUnavailable(
+                f"ENDPOINTS_CLICKHOUSE_URL names the folder {self._folder}, which does not exist: "
+                "create it, or name the folder that holds the Parquet and CSV files"
+            )
+        if not slots.acquire(timeout=-1 if caps.timeout is None else caps.timeout.total_seconds()):
+            raise WarehouseUnavailable(
+                "all workers of embedded ClickHouse are busy (ENDPOINTS_EMBEDDED_WORKERS)"
+            )
+        try:
+            worker = self._pool.take()
+        except BaseException:
+            slots.release()
+            raise
+        result = EmbeddedResult(self._pool, worker, slots, caps, query_id or str(uuid.uuid4()))
+        try:
+            result.begin(_request(statement, caps, run=run))
+        except BaseException:
+            result.close()
+            raise
+        return result
+
+
+class EmbeddedResult:
+    """A query in a worker. The worker goes back to the pool after the last row, and is killed after anything else."""
+
+    def __init__(
+        self,
+        pool: _Pool,
+        worker: WorkerProcess,
+        slots: threading.BoundedSemaphore,
+        caps: Caps,
+        query_id: str,
+    ) -> None:
+        self.columns: tuple[Column, ...] = ()
+        self.timezone = _TIMEZONE
+        self.query_id = query_id
+        self._pool, self._slots, self._caps = pool, slots, caps
+        self._worker: WorkerProcess | None = worker
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._deadline: float | None = None
+        self._rows = 0
+
+    def begin(self, request: Mapping[str, Any]) -> None:
+        """Send the query and wait for its columns."""
+        assert self._worker is not None
+        self._deadline = time.monotonic() + _START_UP.total_seconds()
+        self._worker.send(request)
+        self._expect(STARTED)
+        if self._caps.timeout is None:
+            self._deadline = None
+        else:
+            self._deadline = time.monotonic() + (self._caps.timeout + _GRACE).total_seconds()
+        self.columns = tuple(Column(name, parse_type(kind)) for name, kind in _json(self._expect(COLUMNS)))
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        while (body := self._next()) is not None:
+            with pa.ipc.open_file(pa.py_buffer(body)) as file:
+                for index in range(file.num_record_batches):
+                    batch = file.get_batch(index)
+                    self._count(batch.num_rows)
+                    yield to_storage_batch(batch, self.columns)
+
+    def cancel(self) -> None:
+        """Stop the query, from any thread, by killing its worker."""
+        with self._lock:
+            if self._worker is not None:
+                self._cancelled = True
+                self._worker.kill()
+
+    def close(self) -> None:
+        """Give the worker up, killing it if the query has not ended."""
+        self._release(reusable=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _next(self) -> memoryview | None:
+        """The next batch, None after the last."""
+        if self._worker is None:
+            if self._cancelled:
+                raise QueryCancelled("the query was cancelled", QUERY_WAS_CANCELLED)
+            return None
+        kind, body = self._receive(self._worker)
+        if kind == DONE:
+            self._release(reusable=True)
+            return None
+        if kind == FAILED:
+            self._release(reusable=True)
+            raise failure_of(bytes(body).decode(errors="replace"))
+        assert kind == BATCH, kind
+        return body
+
+    def _expect(self, wanted: bytes) -> memoryview:
+        assert self._worker is not None
+        kind, body = self._receive(self._worker)
+        if kind == FAILED:
+            self._release(reusable=True)
+            raise failure_of(bytes(body).decode(errors="replace"))
+        assert kind == wanted, kind
+        return body
+
+    def _receive(self, worker: WorkerProcess) -> tuple[bytes, memoryview]:
+        try:
+            return worker.receive(self._deadline)
+        except BaseException:
+            self._release(reusable=False)
+            if self._cancelled:
+                raise QueryCancelled("the query was cancelled", QUERY_WAS_CANCELLED) from None
+            raise
+
+    def _count(self, rows: int) -> None:
+        """ClickHouse checks the limit per block; here it is exact."""
+        self._rows += rows
+        if self._caps.max_rows is not None and self._rows > self._caps.max_rows:
+            self.close()
+            raise OverLimit(f"the result has more than {self._caps.max_rows} rows", TOO_MANY_ROWS_OR_BYTES)
+
+    def _release(self, *, reusable: bool) -> None:
+        with self._lock:
+            worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        if reusable and not self._cancelled:
+            self._pool.give_back(worker)
+        else:
+            self._pool.replace(worker)
+        self._slots.release()
+
+
+class _Pool:
+    """Worker processes: those that wait for a query, and all that run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._idle: list[WorkerProcess] = []
+        self._all: set[WorkerProcess] = set()
+        self._closed = False
+
+    def take(self) -> WorkerProcess:
+        """A worker for one query: the one that waited least, or a new one."""
+        while True:
+            with self._lock:
+                if self._closed:
+                    raise WarehouseUnavailable("the warehouse is closed")
+                if not self._idle:
+                    return self._started()
+                worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            self._drop(worker)
+
+    def give_back(self, worker: WorkerProcess) -> None:
+        with self._lock:
+            if not self._closed:
+                self._idle.append(worker)
+
+    def replace(self, worker: WorkerProcess) -> None:
+        """End this one and start another, so that the next query need not wait for that."""
+        self._drop(worker)
+        with self._lock:
+            if not self._closed:
+                self._idle.append(self._started())
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._idle.clear()
+            workers, self._all = self._all, set()
+        for worker in workers:
+            worker.close()
+
+    def _started(self) -> WorkerProcess:
+        try:
+            worker = WorkerProcess(self._folder)
+        except OSError as error:
+            raise WarehouseUnavailable(
+                f"no worker of embedded ClickHouse could be started: {error}"
+            ) from error
+        self._all.add(worker)
+        return worker
+
+    def _drop(self, worker: WorkerProcess) -> None:
+        with self._lock:
+            self._all.discard(worker)
+        worker.close()
+
+
+def _request(statement: Statement, caps: Caps, *, run: bool) -> dict[str, Any]:
+    sql = without_semicolon(statement.sql)
+    return {
+        "sql": sql if run else None,
+        "describe": describe_sql(sql),
+        "parameters": {name: render_parameter(t, value) for name, (t, value) in statement.parameters.items()},
+        "settings": ", ".join(f"{name} = {value}" for name, value in own_settings(sql)),
+        "caps": _cap_settings(caps),
+    }
+
+
+def _cap_settings(caps: Caps) -> str:
+    seconds = caps.timeout.total_seconds() if caps.timeout else 0
+    settings = {
+        "max_execution_time": f"{seconds:.3f}",
+        "timeout_overflow_mode": "'throw'",
+        "timeout_before_checking_execution_speed": "0",
+        "max_result_rows": str(caps.max_rows or 0),
+        "result_overflow_mode": "'throw'",
+        "max_memory_usage": str(caps.max_memory or 0),
+    }
+    return ", ".join(f"{name} = {value}" for name, value in settings.items())
+
+
+def _json(body: memoryview) -> Any:
+    import json
+
+    return json.loads(bytes(body))

@@ -1,0 +1,114 @@
+"""The parent's end of a worker process: start it, talk in frames, and stop it at once when asked."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import endpoints
+from endpoints.errors import QueryTimeout, WarehouseUnavailable
+from endpoints.warehouse.failures import TIMEOUT_EXCEEDED
+from endpoints.warehouse.worker import HEADER, REQUEST, write_frame
+
+_PIPE_BYTES: Final = 1 << 20
+_PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
+
+
+def _environment(scratch: str) -> dict[str, str]:
+    """What a worker may know: no keys, no cloud credentials, no settings. UTC, so that times mean the same anywhere."""
+    source = str(Path(endpoints.__file__).parent.parent)
+    own = {"HOME": scratch, "TMPDIR": scratch, "TZ": "UTC", "PYTHONPATH": source}
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | own
+
+
+class WorkerProcess:
+    """One worker. Used by one query at a time; only `kill` may come from another thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self._scratch = tempfile.mkdtemp(prefix="endpoints-chdb-")
+        self._log = Path(self._scratch) / "stderr"
+        with self._log.open("wb") as log:
+            # A process group of its own: Ctrl-C in a terminal is the parent's to handle. No PR_SET_PDEATHSIG: it
+            # fires when the thread that started the child ends, and ours come from thread pools.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "endpoints.warehouse.worker", str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self._scratch,
+                env=_environment(self._scratch),
+                process_group=0,
+            )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        try:
+            write_frame(self._stdin, REQUEST, json.dumps(request).encode())
+        except BrokenPipeError:
+            raise self._gone() from None
+
+    def receive(self, deadline: float | None) -> tuple[bytes, memoryview]:
+        """The next frame. QueryTimeout past `deadline` (time.monotonic), WarehouseUnavailable if the worker died."""
+        kind, length = HEADER.unpack(self._read(HEADER.size, deadline))
+        return kind, self._read(length, deadline)
+
+    def kill(self) -> None:
+        """End it now, whatever it does; what waits in `receive` sees it gone. Safe from any thread."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """End it and leave nothing behind. May be called twice."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._stdin, self._stdout):
+            try:
+                stream.close()
+            except BrokenPipeError:  # a request that it never read
+                pass
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _read(self, length: int, deadline: float | None) -> memoryview:
+        body = memoryview(bytearray(length))
+        done = 0
+        while done < length:
+            self._wait(deadline)
+            count = os.readv(self._stdout.fileno(), [body[done:]])
+            if not count:
+                raise self._gone()
+            done += count
+        return body
+
+    def _wait(self, deadline: float | None) -> None:
+        # poll, not select: descriptors can be past 1,024 in a server
+        waiter = select.poll()
+        waiter.register(self._stdout, select.POLLIN)
+        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        if not waiter.poll(left):
+            raise QueryTimeout("the query did not stop at its timeout and was killed", TIMEOUT_EXCEEDED)
+
+    def _gone(self) -> WarehouseUnavailable:
+        status = self._process.wait()
+        last_words = self._log.read_text(errors="replace")[-2000:].strip() if self._log.exists() else ""
+        return WarehouseUnavailable(
+            f"embedded ClickHouse ended while the query ran (status {status}). {last_words}"
+        )

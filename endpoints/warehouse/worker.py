@@ -1,0 +1,127 @@
+"""The worker process of embedded ClickHouse: `python -m endpoints.warehouse.worker DIR`.
+
+Reads requests from standard input, answers on the descriptor that was standard output; both are framed: one
+byte of kind, eight of length, then the body. One query at a time, each in a session of its own, since chDB 4.4 puts rows
+of a query that failed in front of the next result of the same session. It never cancels: chDB's `cancel()`
+blocks for as long as an aggregation runs, and lets a stopped result look complete. Whoever wants a query
+stopped kills this process. It ends when its standard input does, so that it cannot outlive its parent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import struct
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from chdb.session import Session
+
+    from endpoints.warehouse.tables import Tables
+
+HEADER = struct.Struct("!cQ")
+REQUEST, STARTED, COLUMNS, BATCH, DONE, FAILED = b"Q", b"S", b"C", b"B", b"D", b"E"
+
+# Arrow that needs no guessing on the other side: no text that may not be text, nothing packed for a pipe.
+OUTPUT = "output_format_arrow_string_as_string = 0, output_format_arrow_compression_method = 'none'"
+
+
+def read_frame(stream: BinaryIO) -> tuple[bytes, bytes] | None:
+    """The next frame, or None at the end."""
+    header = stream.read(HEADER.size)
+    if len(header) < HEADER.size:
+        return None
+    kind, length = HEADER.unpack(header)
+    return kind, stream.read(length)
+
+
+def write_frame(stream: BinaryIO, kind: bytes, body: bytes | memoryview = b"") -> None:
+    stream.write(HEADER.pack(kind, len(body)))
+    stream.write(body)
+    stream.flush()
+
+
+class Worker:
+    """chDB in memory, with the folder's tables in one session and each query in another."""
+
+    def __init__(self, folder: Path, out: BinaryIO) -> None:
+        from chdb.session import Session
+
+        from endpoints.warehouse.tables import Tables, read_rows
+
+        def query(sql: str) -> list[list[str]]:
+            return read_rows(str(self._owner.query(sql, "JSONCompactEachRow")))
+
+        self._owner: Session = Session()
+        self._tables: Tables = Tables(folder, query)
+        self._new_session = Session
+        self._out = out
+
+    def answer(self, request: dict[str, Any]) -> None:
+        """Run one request: STARTED, then COLUMNS, BATCH…, DONE; or FAILED at any place."""
+        try:
+            self._tables.refresh()
+            write_frame(self._out, STARTED)
+            with self._new_session() as session:
+                self._run(session, request)
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            write_frame(self._out, FAILED, self._explain(str(error)).encode())
+        else:
+            write_frame(self._out, DONE)
+
+    def _run(self, session: Session, request: dict[str, Any]) -> None:
+        from endpoints.warehouse.tables import read_rows
+
+        for settings in (request["settings"], f"{OUTPUT}, {request['caps']}, readonly = 1"):
+            if settings:
+                session.query(f"SET {settings}")
+        described = session.query(request["describe"], "JSONCompactEachRow", params=request["parameters"])
+        columns = [row[:2] for row in read_rows(str(described))]
+        write_frame(self._out, COLUMNS, json.dumps(columns).encode())
+        if request["sql"] is None:
+            return
+        with session.send_query(request["sql"], "Arrow", params=request["parameters"]) as stream:
+            for chunk in stream:
+                write_frame(self._out, BATCH, chunk.bytes())
+
+    def _explain(self, message: str) -> str:
+        """What chDB says, and which files are no tables: one of them may be the table that it does not know."""
+        unreadable = "".join(
+            f" Table {name} could not be made: {why}." for name, why in self._tables.broken.items()
+        )
+        return f"{message}{unreadable}" if "Code: 60." in message else message
+
+
+def _requests(stream: BinaryIO) -> queue.SimpleQueue[dict[str, Any]]:
+    """Requests as they come. Read in a thread, so that the end of the parent ends a running query too."""
+    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def read() -> None:
+        while (frame := read_frame(stream)) is not None:
+            requests.put(json.loads(frame[1]))
+        shutil.rmtree(Path.cwd(), ignore_errors=True)  # the scratch folder this process was started in
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return requests
+
+
+def main() -> None:
+    """Serve requests until the parent goes."""
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever a library prints must not get into the frames
+    requests = _requests(sys.stdin.buffer)
+    worker = Worker(Path(sys.argv[1]), out)
+    while True:
+        worker.answer(requests.get())
+
+
+if __name__ == "__main__":
+    main()
