@@ -17,15 +17,12 @@ from endpoints.cli.materialize import materialize_versions
 from endpoints.cli.output import messages
 from endpoints.cli.processes import Processes, choose_port
 from endpoints.cli.project import read_definitions, read_settings
-from endpoints.cli.serve import dagster, dagster_home, serving
+from endpoints.cli.serve import dagster, serving
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.console import Console
 
     from endpoints.definition import Definitions
-    from endpoints.demo.events import EventSource
     from endpoints.settings import Settings
 
 HOST = "127.0.0.1"
@@ -55,7 +52,7 @@ def demo(port: int | None, dagster_port: int | None, events: int, once: bool) ->
     try:
         with Processes() as processes, events_that_keep_coming(say, settings, events):
             commands = {"api": serving(HOST, api_port), "dagster": dagster(HOST, ui_port)}
-            environment = dagster_home(settings.project) | {"ENDPOINTS_DAGSTER_URL": ui}
+            environment = {"ENDPOINTS_DAGSTER_URL": ui}
             for name, command in commands.items():
                 log = settings.project / ".dagster" / f"{name}.log"
                 processes.start(name, command, environment=environment, folder=settings.project, log=log)
@@ -148,7 +145,7 @@ def introduce(say: Console, api: str, ui: str, key: str) -> None:
         f"\n  API      {api}/docs"
         f"\n  Key      {key}"
         f"\n\n  curl -H 'Authorization: Bearer {key}' '{api}{QUESTION}'"
-        f"\n\n  It answers: source {answer['source']}, {len(answer['results'])} rows, {answer['last_refresh']}."
+        f"\n\n  It answers: {len(answer['results'])} rows, source {answer['source']}, {answer['last_refresh']}."
         "\n  Ctrl-C ends all of it.\n",
         markup=False,
     )

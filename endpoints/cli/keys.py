@@ -24,8 +24,12 @@ def keys() -> None:
 @keys.command()
 @click.option("--name", required=True, help="Whose key it is, for people.")
 @click.option("--scopes", default="run,read", show_default=True, help="Of run, read, admin.")
-@click.option("--endpoints", "globs", multiple=True, metavar="GLOB", help="Only these endpoints. [default: all]")
-@click.option("--pin", "pins", multiple=True, metavar="NAME=VALUE", help="Fix a variable, as customer_id=acme.")
+@click.option(
+    "--endpoints", "globs", multiple=True, metavar="GLOB", help="Only these endpoints. [default: all]"
+)
+@click.option(
+    "--pin", "pins", multiple=True, metavar="NAME=VALUE", help="Fix a variable, as customer_id=acme."
+)
 @click.option("--rate", metavar="N/UNIT", help="As 100/minute.")
 @click.option("--expires", metavar="DURATION", help="As 90d. [default: never]")
 @as_json
@@ -56,7 +60,9 @@ def create(
         print_json({"id": record.id, "key": key, **_described(record)})
         return
     click.echo(key)
-    messages().print("Keep it now: it is not shown again. Send it as `Authorization: Bearer …`.", markup=False)
+    messages().print(
+        "Keep it now: it is not shown again. Send it as `Authorization: Bearer …`.", markup=False
+    )
 
 
 @keys.command("list")
@@ -80,3 +86,17 @@ def revoke(key_id: str) -> None:
     _known(store, key_id)
     store.revoke(key_id)
     messages().print(f"{key_id} is revoked.", markup=False)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@as_json
+def rotate(key_id: str, as_json: bool) -> None:
+    """Make a new secret for a key, with the same rights, and end the old one."""
+
+
+def open_keys(settings: Settings) -> KeyStore:
+    """The keys of the project, in the lake or where ENDPOINTS_KEYS_URL says."""
+    from endpoints.keys import KeyStore
+
+    return KeyStore.open(settings)

@@ -1,4 +1,4 @@
-"""`endpoints materialize`: run a version's Dagster asset now."""
+"""`endpoints materialize`: run versions' Dagster assets now."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import click
 from endpoints.cli.output import as_json, messages, print_json
 from endpoints.cli.processes import end, python, spawn
 from endpoints.cli.project import choose, read_definitions, read_settings, some_versions
-from endpoints.cli.serve import dagster_home
+from endpoints.cli.status import served
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @some_versions
-@click.option("--all", "everything", is_flag=True, help="Every version that has `materialize:`.")
+@click.option("--all", "everything", is_flag=True, help="Every version that has an asset.")
 @as_json
 def materialize(targets: tuple[str, ...], everything: bool, as_json: bool) -> None:
-    """Publish a version's rows, through its Dagster asset.
+    """Publish versions' rows, through their Dagster assets.
 
-    The run shows in Dagster. Rows that break the contract are not published, and what was there stays.
+    The runs show in Dagster. Rows that break the contract are not published, and what was there stays.
 
     \b
     endpoints materialize customer_usage
@@ -40,7 +40,7 @@ def materialize(targets: tuple[str, ...], everything: bool, as_json: bool) -> No
     settings = read_settings()
     versions = choose(read_definitions(settings), targets)
     if everything:
-        versions = [version for version in versions if version.materialize]
+        versions = [version for version in versions if served(version)]
     failed = False
     for outcome in materialize_versions(messages(), settings, versions):
         failed |= outcome["outcome"] != "published"
@@ -52,38 +52,37 @@ def materialize(targets: tuple[str, ...], everything: bool, as_json: bool) -> No
 def materialize_versions(
     say: Console, settings: Settings, versions: Sequence[Version]
 ) -> Iterator[dict[str, Any]]:
-    """Run each version's asset in turn; yield an outcome per partition, as `--json` prints it."""
-    for version in versions:
-        with say.status(f"Materializing {version.key}") as status:
-            for line in _run(settings, version):
-                if "outcome" not in line:
-                    status.update(f"Materializing {version.key}: {_describe(line)}")
-                    continue
-                say.print(_sentence(version, line), markup=False)
+    """Run the versions' assets, one after the other; yield an outcome per partition, as `--json` prints it."""
+    if not versions:
+        return
+    with say.status("Starting Dagster") as status:
+        for line in _run(settings, versions):
+            name = f"{line['endpoint']}@{line['version']}"
+            if "outcome" in line:
+                say.print(f"{name}: {_sentence(line)}", markup=False)
                 yield line
+            else:
+                status.update(f"Materializing {name}: {line['rows']:,} rows, {line['seconds']:.0f} s")
 
 
-def _run(settings: Settings, version: Version) -> Iterator[dict[str, Any]]:
-    """The JSON lines of `orchestration.run`: progress, then outcomes. At least one outcome."""
-    command = python("-m", "orchestration.run", version.key, "--json")
-    home = dagster_home(settings.project)
-    ended = False
-    with tempfile.TemporaryFile() as log:
-        with spawn(
-            command, environment=home, folder=settings.project, stdout=subprocess.PIPE, stderr=log
-        ) as process:
-            try:
-                for text in process.stdout or ():
-                    line: dict[str, Any] = json.loads(text)
-                    ended |= "outcome" in line
-                    yield line
-                process.wait()
-            finally:
-                end([process])
-        if not ended:
-            raise click.ClickException(
-                f"The run of {version.key} ended with status {process.returncode}:\n{_end_of(log)}"
-            )
+def _run(settings: Settings, versions: Sequence[Version]) -> Iterator[dict[str, Any]]:
+    """The JSON lines of `orchestration.run`: progress, and outcomes. It always says one outcome, or we raise."""
+    command = python("-m", "orchestration.run", *(version.key for version in versions), "--json")
+    told = False
+    with (
+        tempfile.TemporaryFile() as log,
+        spawn(command, environment={}, folder=settings.project, stdout=subprocess.PIPE, stderr=log) as process,
+    ):
+        try:
+            for text in process.stdout or ():
+                line: dict[str, Any] = json.loads(text)
+                told |= "outcome" in line
+                yield line
+            process.wait()
+        finally:
+            end([process])
+        if not told:
+            raise click.ClickException(f"The run ended with status {process.returncode}:\n{_end_of(log)}")
 
 
 def _end_of(log: IO[bytes]) -> str:
@@ -91,8 +90,8 @@ def _end_of(log: IO[bytes]) -> str:
     return "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
 
 
-def _sentence(version: Version, outcome: dict[str, Any]) -> str:
+def _sentence(outcome: dict[str, Any]) -> str:
     """An outcome, for people."""
     if outcome["outcome"] != "published":
-        return f"{version.key}: {outcome['outcome']}. {outcome['error']}"
-    return f"{version.key}: {outcome['rows']:,} rows, {outcome['bytes']:,} bytes, snapshot {outcome['snapshot']}"
+        return f"{outcome['outcome']}. {outcome['error']}"
+    return f"{outcome['rows']:,} rows, {outcome['bytes']:,} bytes, snapshot {outcome['snapshot']}"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rich.console import Console
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -17,6 +19,11 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 def print_json(value: Any) -> None:
     """One line, flushed: a program may be reading while we go on."""
     click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def moment(time: datetime | None) -> str | None:
+    """A UTC time as the API writes it."""
+    return time.isoformat().replace("+00:00", "Z") if time else None
 
 
 def messages() -> Console:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @one_version
-@click.option("--connect", is_flag=True, help="Ask ClickHouse too whether plan and query give the same columns.")
+@click.option(
+    "--connect", is_flag=True, help="Ask ClickHouse too whether plan and query give the same columns."
+)
 @as_json
 def plan(target: str, connect: bool, as_json: bool) -> None:
     """Show how a version is materialized, or why it runs live.
@@ -91,7 +93,9 @@ def _show(described: dict[str, Any]) -> None:
     if not described["materializable"]:
         click.echo(f"{name} runs live:")
         for reason in described["reasons"]:
-            click.echo(f"  line {reason['line']}: {reason['detail']} [{reason['code']}] {reason['fix']}".rstrip())
+            click.echo(
+                f"  line {reason['line']}: {reason['detail']} [{reason['code']}] {reason['fix']}".rstrip()
+            )
         return
     click.echo(f"{name} is answered from its asset.")
     for dimension in described["dimensions"]:

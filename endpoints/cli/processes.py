@@ -154,7 +154,9 @@ def choose_port(host: str, asked: int | None, preferred: int, option: str) -> in
     for port in range(preferred, min(preferred + 50, 65536)):
         if _is_free(host, port):
             return port
-    raise click.UsageError(f"Port {preferred} on {host} and those after it are in use. Say one with {option}.")
+    raise click.UsageError(
+        f"Port {preferred} on {host} and those after it are in use. Say one with {option}."
+    )
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -1,9 +1,8 @@
-"""`endpoints serve`, the API, and `endpoints dev`, the API and Dagster while definitions are being written."""
+"""`endpoints serve`: the API. `endpoints dev`: the API and Dagster, while definitions are being written."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import click
 
@@ -49,26 +48,18 @@ def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
     address = host or settings.host
     api = choose_port(address, port, settings.port, "--port")
     ui = choose_port(address, dagster_port, 3000, "--dagster-port")
-    home = dagster_home(settings.project)
     say = messages()
     with Processes() as processes:
         for name, arguments in {
             "Dagster": dagster(address, ui),
             "The API": [*serving(address, api), "--reload"],
         }.items():
-            processes.start(name, arguments, environment=home, folder=settings.project)
+            processes.start(name, arguments, environment={}, folder=settings.project)
         say.print(f"Dagster  http://{address}:{ui}\nAPI      http://{address}:{api}/docs\nCtrl-C ends both.")
         try:
             processes.wait()
         except KeyboardInterrupt:
             say.print("Stopping…")
-
-
-def dagster_home(project: Path) -> dict[str, str]:
-    """Where Dagster keeps runs and schedules: DAGSTER_HOME, or a folder of the project."""
-    home = Path(os.environ.get("DAGSTER_HOME") or project / ".dagster")
-    home.mkdir(parents=True, exist_ok=True)
-    return {"DAGSTER_HOME": str(home)}
 
 
 def serving(host: str, port: int) -> list[str]:
@@ -78,6 +69,4 @@ def serving(host: str, port: int) -> list[str]:
 
 def dagster(host: str, port: int) -> list[str]:
     """The command line of Dagster: its UI and its daemon, over the project's definitions."""
-    return python(
-        "-m", "dagster", "dev", "-m", "orchestration.definitions", "--host", host, "--port", str(port)
-    )
+    return python("-m", "orchestration", "dev", "--host", host, "--port", str(port))

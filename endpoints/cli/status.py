@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from endpoints.cli.output import as_json, print_json, print_table
+from endpoints.cli.output import as_json, moment, print_json, print_table
 from endpoints.cli.project import choose, read_definitions, read_settings, some_versions
 
 if TYPE_CHECKING:
@@ -47,9 +47,12 @@ def standings(settings: Settings, versions: Sequence[Version]) -> list[tuple[Ver
     from endpoints.freshness import standing
     from endpoints.lake import Lake
 
-    lake, now = Lake.open(settings), datetime.now(UTC)
+    lake, now = Lake.open(settings, probe=False), datetime.now(UTC)
     return [
-        (version, standing(version, lake.head(version.endpoint, version.number), now) if served(version) else None)
+        (
+            version,
+            standing(version, lake.head(version.endpoint, version.number), now) if served(version) else None,
+        )
         for version in versions
     ]
 
@@ -66,13 +69,12 @@ def _row(version: Version, standing: Standing | None) -> dict[str, Any]:
     if standing is None:
         nothing = {"snapshot": None, "rows": None, "last_refresh": None, "error": None}
         return {**identity, "state": "live_only", **nothing}
-    refresh = standing.last_refresh
     return {
         **identity,
         "state": standing.state.word,
         "snapshot": standing.snapshot,
         "rows": standing.rows,
-        "last_refresh": refresh.isoformat().replace("+00:00", "Z") if refresh else None,
+        "last_refresh": moment(standing.last_refresh),
         "error": getattr(standing.state, "error", None),
     }
 

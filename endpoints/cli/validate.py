@@ -14,10 +14,13 @@ from endpoints.errors import BadQuery, Problem, UnsupportedType
 if TYPE_CHECKING:
     from endpoints.definition import Version
     from endpoints.settings import Settings
+    from endpoints.types import Column
 
 
 @click.command()
-@click.option("--connect", is_flag=True, help="Ask ClickHouse too: does each query compile, do its types hold?")
+@click.option(
+    "--connect", is_flag=True, help="Ask ClickHouse too: does each query compile, do its types hold?"
+)
 @as_json
 def validate(connect: bool, as_json: bool) -> None:
     """Check every definition.
@@ -48,8 +51,8 @@ def validate(connect: bool, as_json: bool) -> None:
 
 def ask_clickhouse(settings: Settings, versions: Sequence[Version]) -> Iterator[Problem]:
     """What ClickHouse says of each query, and of the types that its contract promises."""
-    from endpoints.query.bind import example_statement
-    from endpoints.types import check_storable
+    from endpoints.query.bind import Bound, live_statement
+    from endpoints.types import check_storable, example_value
     from endpoints.warehouse import open_warehouse
 
     warehouse = open_warehouse(settings)
@@ -57,30 +60,31 @@ def ask_clickhouse(settings: Settings, versions: Sequence[Version]) -> Iterator[
         for version in versions:
             file = str(version.sql_file)
             try:
-                columns = warehouse.describe(example_statement(version))
+                values = {name: example_value(variable.type) for name, variable in version.variables.items()}
+                columns = warehouse.describe(live_statement(Bound(version, values, frozenset(), "")))
                 check_storable(columns)
             except BadQuery as error:
                 yield Problem(file, 1, "bad_query", str(error), "Correct the query.")
             except UnsupportedType as error:
                 yield Problem(file, 1, "unsupported_type", str(error), "Cast the column to another type.")
             else:
-                types = {column.name: str(column.type) for column in columns}
-                yield from _broken_promises(version, types)
+                yield from _broken_promises(version, columns)
     finally:
         warehouse.close()
 
 
-def _broken_promises(version: Version, types: dict[str, str]) -> Iterator[Problem]:
-    promised = version.contract.columns if version.contract else {}
-    for name, column in promised.items():
-        if name not in types:
-            has = ", ".join(types)
-            yield Problem(
-                str(version.sql_file), 1, "contract", f"The query has no column {name!r}.", f"It has {has}."
-            )
-        elif column.type is not None and column.type != types[name]:
-            message = f"{name!r} is {types[name]}, not {column.type}."
-            yield Problem(str(version.sql_file), 1, "contract", message, "Correct the contract or the query.")
+def _broken_promises(version: Version, columns: Sequence[Column]) -> Iterator[Problem]:
+    """Where the contract names a column or a type that the query does not give."""
+    from endpoints.types import parse_type
+
+    file, given = str(version.sql_file), {column.name: column.type for column in columns}
+    for name, promised in (version.contract.columns if version.contract else {}).items():
+        if name not in given:
+            message = f"The contract names {name!r}, which the query does not give."
+            yield Problem(file, 1, "contract", message, f"Its columns are {', '.join(given)}.")
+        elif promised.type is not None and parse_type(promised.type) != given[name]:
+            message = f"{name!r} is {given[name]}, not {promised.type} as the contract says."
+            yield Problem(file, 1, "contract", message, "Correct the contract or the query.")
 
 
 def _as_dict(problem: Problem) -> dict[str, str | int]:
@@ -93,4 +97,6 @@ def _show(problems: Sequence[Problem], checked: str) -> None:
         click.echo(f"{problem.file}:{problem.line}: {problem.message} [{problem.code}]")
         if problem.fix:
             click.echo(f"    {problem.fix}")
-    say.print(f"[red]{len(problems)} problems[/] in {checked}." if problems else f"[green]Good[/]: {checked}.")
+    say.print(
+        f"[red]{len(problems)} problems[/] in {checked}." if problems else f"[green]Good[/]: {checked}."
+    )

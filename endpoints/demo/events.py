@@ -7,8 +7,9 @@ has happened since; a run tomorrow adds to today's data instead of changing it.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -117,7 +118,8 @@ class _Universe:
 
 def _shares(weights: dict[str, int]) -> NDArray[np.float64]:
     values = np.array(list(weights.values()), dtype=np.float64)
-    return values / values.sum()
+    shares: NDArray[np.float64] = values / values.sum()
+    return shares
 
 
 def _decimal(cents: NDArray[np.int64]) -> pa.Array:
@@ -153,29 +155,36 @@ def write_events(folder: Path, source: EventSource, now: datetime) -> Iterator[t
     for done, day in enumerate(days, start=1):
         path = folder / f"{day.isoformat()}.parquet"
         if not _complete(path, day):
-            _replace(path, source.day(day, now))
+            _replace(path, source.day(day, now), now)
         yield done, len(days)
 
 
 def _complete(path: Path, day: date) -> bool:
     """Whether the file was written after its day had ended."""
-    if not path.exists():
-        return False
     end = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
-    return path.stat().st_mtime >= end.timestamp()
+    return path.exists() and path.stat().st_mtime >= end.timestamp()
 
 
-def _replace(path: Path, table: pa.Table) -> None:
+def _replace(path: Path, table: pa.Table, now: datetime) -> None:
+    """The file's time says up to when it is complete."""
     unfinished = path.with_name(f".{path.name}.unfinished")  # no `*.parquet`: no query can see it
     pq.write_table(table, unfinished, compression="zstd")
+    os.utime(unfinished, (now.timestamp(), now.timestamp()))
     unfinished.replace(path)
 
 
 class Feed:
     """Keeps adding what has happened since, every few seconds, until stopped."""
 
-    def __init__(self, folder: Path, source: EventSource, every: timedelta = timedelta(seconds=5)) -> None:
-        self._folder, self._source, self._every = folder, source, every
+    def __init__(
+        self,
+        folder: Path,
+        source: EventSource,
+        *,
+        every: timedelta = timedelta(seconds=5),
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._folder, self._source, self._every, self._clock = folder, source, every, clock
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="demo-events", daemon=True)
 
@@ -188,5 +197,5 @@ class Feed:
 
     def _run(self) -> None:
         while not self._stopped.wait(self._every.total_seconds()):
-            for _ in write_events(self._folder, self._source, datetime.now(UTC)):
+            for _ in write_events(self._folder, self._source, self._clock()):
                 pass
