@@ -104,6 +104,15 @@ class Settings(BaseSettings):
         timedelta(seconds=2),
         description="How long a caller waits for a live run where an older asset could answer.",
     )
+    live_cache_bytes: Size = Field(
+        64 * 2**20, description="Memory for live results that may be reused, per process."
+    )
+    live_memory_bytes: Size = Field(
+        32 * 2**20, description="A live result larger than this goes to a temporary file until it is sent."
+    )
+    live_spool_bytes: Size = Field(
+        2**30, description="A live result larger than this is refused: `query_over_limit`."
+    )
     embedded_workers: int = Field(2, ge=1, description="Processes of embedded ClickHouse, per process.")
     cache_dir: Path = Field(
         Path(".cache"), description="Folder of local copies of S3 files and of spilled results."
