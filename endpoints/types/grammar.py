@@ -116,7 +116,7 @@ class ClickHouseType:
 
     @property
     def members(self) -> tuple[Member, ...]:
-        """The members of an Enum, in the order written."""
+        """The members of an Enum, by number."""
         return tuple(a for a in self.args if isinstance(a, Member))
 
     @property
@@ -230,6 +230,9 @@ def _enum(name: str, pieces: list[str]) -> ClickHouseType:
     bits = _ENUM_BITS.get(name) or (8 if all(-128 <= m.number < 128 for m in members) else 16)
     if not members or not all(-(1 << bits - 1) <= m.number < 1 << bits - 1 for m in members):
         raise ValueError("an Enum needs members within its range")
+    members.sort(key=lambda m: m.number)
+    if len({m.name for m in members}) < len(members) or len({m.number for m in members}) < len(members):
+        raise ValueError("two members of the Enum are equal")
     inside = ", ".join(f"{quote(m.name)} = {m.number}" for m in members)
     return ClickHouseType(f"Enum{bits}({inside})", f"Enum{bits}", tuple(members))
 
