@@ -1,0 +1,240 @@
+"""Every endpoint version as an asset: materialized ones, live-only ones, broken ones.
+
+Specs are built from the definitions alone: loading asks neither ClickHouse nor the lake, so that a thousand
+endpoints load in seconds and a warehouse that is away does not take the code location down.
+"""
+
+# No `from __future__ import annotations` here: Dagster reads the context's annotation as an object.
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import timedelta
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from endpoints.definition import Definitions, Endpoint, Version
+from endpoints.errors import ContractBreach, EndpointsError, StoreUnavailable, WarehouseUnavailable
+from endpoints.lake.layout import version_folder
+from endpoints.lake.publish import Lake
+from endpoints.settings import Settings
+from endpoints.types import Column, json_values
+from endpoints.units import show_duration
+from endpoints.warehouse import open_warehouse
+from orchestration.materialize import Materialized, NotMaterializable, Progress, materialize, plan_of
+from orchestration.sources import upstream
+
+POOL = "clickhouse"
+CONTRACT_CHECK = "contract"
+# For what passes by itself; anything else fails at once, since it would fail again.
+RETRY = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL)
+_PASSES = (WarehouseUnavailable, StoreUnavailable)
+_LONGEST_CELL = 60
+
+Report = Callable[[Version, Progress], None]
+
+
+def asset_key(endpoint: str, version: int) -> dg.AssetKey:
+    """The key of a version's asset, `endpoints/<name>/v<N>`."""
+    return dg.AssetKey(["endpoints", endpoint, f"v{version}"])
+
+
+def version_assets(
+    definitions: Definitions, settings: Settings
+) -> Iterator[dg.AssetsDefinition | dg.AssetSpec]:
+    """One asset for each version that can be materialized, an external one for each that cannot."""
+    for endpoint in definitions.endpoints.values():
+        for version in endpoint.versions.values():
+            spec = version_spec(endpoint, version)
+            yield spec if live_only(version) else version_asset(version, spec, settings)
+
+
+def broken_assets(definitions: Definitions) -> Iterator[dg.AssetSpec]:
+    """An external asset for each endpoint whose files are wrong, with what is wrong."""
+    for name, problems in definitions.broken.items():
+        if name not in definitions.endpoints:
+            listed = "\n".join(f"- {problem}" for problem in problems)
+            yield dg.AssetSpec(
+                dg.AssetKey(["endpoints", _name(name), "broken"]),
+                description="The definition is broken: run `endpoints validate`.",
+                group_name="broken",
+                metadata={"problems": dg.MetadataValue.md(listed)},
+            )
+
+
+def live_only(version: Version) -> str | None:
+    """Why the version has no asset, or None where it has one. From the text alone."""
+    try:
+        plan_of(version)
+    except NotMaterializable as why:
+        return str(why)
+    return None
+
+
+def version_asset(
+    version: Version,
+    spec: dg.AssetSpec,
+    settings: Settings,
+    *,
+    retry: dg.RetryPolicy | None = RETRY,
+    report: Report | None = None,
+) -> dg.AssetsDefinition:
+    """The asset of one version. `report` hears of a run's progress; without it the run's log does."""
+    checked = version.contract is not None
+    check = dg.AssetCheckSpec(
+        CONTRACT_CHECK, asset=spec.key, description="The version's `contract:`, in full."
+    )
+
+    @dg.multi_asset(
+        name=spec.key.to_python_identifier(),
+        specs=[spec],
+        check_specs=[check] if checked else [],
+        pool=POOL,
+        retry_policy=retry,
+        can_subset=False,
+    )
+    def run(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+        def watch(progress: Progress) -> None:
+            if report:
+                report(version, progress)
+            else:
+                context.log.info(f"{progress.rows:,} rows in {progress.seconds:.1f} s")
+
+        try:
+            with closing(open_warehouse(settings)) as warehouse:
+                lake = Lake.open(settings)
+                done = materialize(version, warehouse, lake, run_id=context.run_id, watch=watch)
+        except ContractBreach as breach:
+            yield _failed_check(breach)
+            # A failed check alone would leave a materialization event and a green run.
+            raise dg.Failure(str(breach), allow_retries=False) from breach
+        except EndpointsError as error:
+            raise dg.Failure(str(error), allow_retries=isinstance(error, _PASSES)) from error
+        if checked:
+            yield _passed_check(done)
+        yield dg.MaterializeResult(
+            metadata=_metadata(done, settings), data_version=dg.DataVersion(_content(done))
+        )
+
+    return run
+
+
+def version_spec(endpoint: Endpoint, version: Version) -> dg.AssetSpec:
+    """All that Dagster shows of a version before any run."""
+    why_live_only = live_only(version)
+    metadata: dict[str, Any] = {
+        "sql": dg.MetadataValue.md(f"```sql\n{version.sql.strip()}\n```"),
+        "current": endpoint.current == version.number,
+        "freshness": show_duration(version.freshness),
+        "variables": ", ".join(f"{v.name}: {v.type}" for v in version.variables.values()) or "none",
+    }
+    if version.deprecated:
+        metadata["deprecated"] = version.deprecated.isoformat()
+    if version.sunset:
+        metadata["sunset"] = version.sunset.isoformat()
+    if why_live_only:
+        metadata["live only"] = why_live_only
+    return dg.AssetSpec(
+        asset_key(endpoint.name, version.number),
+        deps=upstream(version.sql),
+        description=version.description or endpoint.description,
+        metadata=metadata,
+        group_name=_name(endpoint.tags[0]) if endpoint.tags else "endpoints",
+        owners=[_owner(endpoint.owner)] if endpoint.owner else [],
+        tags={tag: "" for tag in map(_tag, endpoint.tags) if tag},
+        kinds={"clickhouse"} if why_live_only else {"clickhouse", "parquet"},
+        code_version=version.lock_fingerprint,
+        freshness_policy=None if why_live_only else _freshness(version),
+    )
+
+
+def _freshness(version: Version) -> dg.FreshnessPolicy:
+    """The promise of `freshness:`; Dagster knows none shorter than a minute."""
+    return dg.FreshnessPolicy.time_window(fail_window=max(version.freshness, timedelta(minutes=1)))
+
+
+# -- what a run tells ---------------------------------------------------------------------------------------
+
+
+def _metadata(done: Materialized, settings: Settings) -> dict[str, Any]:
+    version, entry = done.version, done.entry
+    shown = tuple(column for column in entry.columns if not column.name.startswith("__"))
+    folder = f"{settings.lake_url.rstrip('/')}/{version_folder(version.endpoint, version.number)}"
+    return {
+        "dagster/row_count": entry.rows,
+        "dagster/column_schema": dg.TableSchema(
+            [
+                dg.TableColumn(
+                    c.name, str(c.type), constraints=dg.TableColumnConstraints(nullable=c.type.nullable)
+                )
+                for c in shown
+            ]
+        ),
+        "preview": dg.MetadataValue.md(_preview(done.preview, shown)),
+        "snapshot": entry.snapshot,
+        "bytes": entry.bytes,
+        "as_of": dg.MetadataValue.timestamp(entry.as_of),
+        "superseded": done.superseded,
+        "lake": dg.MetadataValue.path(folder),
+        "files": dg.MetadataValue.json([file.path for file in entry.files]),
+    }
+
+
+def _preview(rows: pa.Table, columns: tuple[Column, ...]) -> str:
+    """The first rows as a Markdown table."""
+    values = [json_values(rows[c.name].combine_chunks(), c.type, timezone="UTC") for c in columns]
+    lines = [[c.name for c in columns], ["---"] * len(columns), *zip(*values, strict=True)]
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    text = re.sub(r"([\\`|<>])", r"\\\1", " ".join(str("" if value is None else value).split()))
+    return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…"
+
+
+def _content(done: Materialized) -> str:
+    """A hash of the published bytes: the same rows give the same data version."""
+    checksums = " ".join(file.checksum for file in done.entry.files)
+    return hashlib.sha256(checksums.encode()).hexdigest()
+
+
+def _passed_check(done: Materialized) -> dg.AssetCheckResult:
+    checks = {check.name: check.detail for check in done.entry.checks}
+    return dg.AssetCheckResult(
+        passed=True, check_name=CONTRACT_CHECK, metadata={"checks": dg.MetadataValue.json(checks)}
+    )
+
+
+def _failed_check(breach: ContractBreach) -> dg.AssetCheckResult:
+    rows = [["column", "check", "count", "examples"], ["---"] * 4]
+    rows += [
+        [f.column or "", f.check, str(f.count), ", ".join(map(str, f.examples))] for f in breach.failures
+    ]
+    table = "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
+    return dg.AssetCheckResult(
+        passed=False,
+        check_name=CONTRACT_CHECK,
+        description=str(breach),
+        metadata={"failures": dg.MetadataValue.md(table)},
+    )
+
+
+# -- names that Dagster takes -------------------------------------------------------------------------------
+
+
+def _name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]", "_", text)
+
+
+def _tag(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", text)[:63].strip("_.-")
+
+
+def _owner(text: str) -> str:
+    """Dagster knows e-mail addresses and `team:name`; anything else is taken for a team."""
+    if re.fullmatch(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", text):
+        return text
+    return f"team:{text.removeprefix('team:')}"

@@ -1,0 +1,32 @@
+"""The Dagster code location: composes, nothing more."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from endpoints.definition import load_definitions
+from endpoints.settings import Settings, load_settings
+from orchestration.assets import broken_assets, version_assets
+from orchestration.schedules import MATERIALIZE, cadence_schedules
+from orchestration.sources import source_assets
+
+
+def compose(settings: Settings) -> dg.Definitions:
+    """Everything Dagster needs to know of a project. Endpoints whose files are wrong are shown as broken."""
+    definitions = load_definitions(settings.defs)
+    for problem in definitions.problems:
+        dg.get_dagster_logger("endpoints").error(str(problem))
+    return dg.Definitions(
+        assets=[
+            *version_assets(definitions, settings),
+            *broken_assets(definitions),
+            *source_assets(definitions),
+        ],
+        jobs=[MATERIALIZE],
+        schedules=cadence_schedules(definitions, settings),
+        # A run of one asset takes half a second in one process, five with a process for each step.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = compose(load_settings())

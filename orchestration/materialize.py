@@ -1,0 +1,156 @@
+"""The path of a materialization, top to bottom: plan, check the plan, run, write and audit, publish.
+
+Knows nothing of Dagster: `assets.py` turns what happens here into Dagster's events. Nothing a reader can see
+changes before `publish`, and every attempt ends as a manifest, a failed one as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from endpoints.contract import Audit
+from endpoints.definition import Contract, Version
+from endpoints.errors import ContractBreach, EndpointsError
+from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry, Server
+from endpoints.lake.publish import Attempt, Lake, Superseded
+from endpoints.query.plan import Plan, Refusal, Refused, check_plan, make_plan
+from endpoints.types import storage_schema
+from endpoints.warehouse.protocol import Caps, ServerInfo, Statement, Warehouse
+
+PROGRESS_EVERY = 0.5
+PREVIEW_ROWS = 10
+
+log = logging.getLogger(__name__)
+
+
+class NotMaterializable(EndpointsError):
+    """The version has no asset: its definition says so, or its query cannot be answered from one exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: rows and bytes (of Arrow) that have come from the warehouse, and seconds."""
+
+    rows: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Materialized:
+    """What is published now. `superseded`: a run that began later had published before this one."""
+
+    version: Version
+    manifest: Manifest
+    partition: str
+    entry: PartitionEntry
+    preview: pa.Table
+    superseded: bool
+
+
+Watch = Callable[[Progress], None]
+
+
+def materialize(
+    version: Version, warehouse: Warehouse, lake: Lake, *, run_id: str, watch: Watch = lambda progress: None
+) -> Materialized:
+    """Run the version's query, hold its rows to the contract, and publish them.
+
+    Raises NotMaterializable, ContractBreach, a WarehouseError or a LakeError; the asset that was there stays.
+    """
+    plan = plan_of(version)
+    attempt = lake.begin(version.endpoint, version.number, fingerprint=version.fingerprint, run_id=run_id)
+    with _recorded(attempt):
+        plan = _checked(plan, version, warehouse)
+        server = warehouse.server()
+        entry, preview = _write(version, plan, warehouse, server, attempt, _paced(watch))
+        published = attempt.publish({UNPARTITIONED: entry}, Server(server.version, server.timezone))
+    current = published.manifest.partitions[UNPARTITIONED]
+    return Materialized(
+        version, published.manifest, UNPARTITIONED, current, preview, isinstance(published, Superseded)
+    )
+
+
+def plan_of(version: Version) -> Plan:
+    """The version's plan, from its text alone. NotMaterializable with the reason where there is none."""
+    if version.materialize is None:
+        raise NotMaterializable(f"{version.key} is live only: its definition has no `materialize:`.")
+    plan = make_plan(version)
+    if isinstance(plan, Refused):
+        raise NotMaterializable(_why(version, plan.reasons))
+    return plan
+
+
+def _checked(plan: Plan, version: Version, warehouse: Warehouse) -> Plan:
+    checked = check_plan(plan, version, warehouse)
+    if isinstance(checked, Refused):
+        raise NotMaterializable(_why(version, checked.reasons))
+    return checked
+
+
+def _why(version: Version, reasons: tuple[Refusal, ...]) -> str:
+    return f"{version.key} runs live only: " + "; ".join(map(str, reasons))
+
+
+@contextmanager
+def _recorded(attempt: Attempt) -> Iterator[None]:
+    """However the block ends but well, the attempt ends as a manifest that says so; the error goes on."""
+    try:
+        yield
+    except BaseException as error:  # an interrupted run is a failed attempt as well
+        try:
+            attempt.fail("breached" if isinstance(error, ContractBreach) else "failed", _sentence(error))
+        except EndpointsError:
+            log.exception("the failure of attempt %s could not be recorded", attempt.attempt_id)
+        raise
+
+
+def _sentence(error: BaseException) -> str:
+    return str(error) if isinstance(error, EndpointsError) else f"{type(error).__name__}: {error}"
+
+
+def _write(
+    version: Version,
+    plan: Plan,
+    warehouse: Warehouse,
+    server: ServerInfo,
+    attempt: Attempt,
+    watch: Watch,
+) -> tuple[PartitionEntry, pa.Table]:
+    """Stream the rows into the lake and through the audit at once; both hold a batch at a time."""
+    caps = Caps(max_rows=version.limits.max_asset_rows)
+    began, rows, size = time.monotonic(), 0, 0
+    first: list[pa.RecordBatch] = []
+    with warehouse.run(Statement(plan.materialize_sql), caps) as result:
+        within = {d.column: d.variable for d in plan.seek if d.variable is not None}
+        audit = Audit(version.contract or Contract(), result.columns, unique_within=within)
+        with audit, attempt.writer(UNPARTITIONED, result.columns, sort=tuple(within)) as writer:
+            for batch in result:
+                writer.write(batch)
+                audit.add(batch)
+                first += [batch.slice(0, PREVIEW_ROWS)] if rows < PREVIEW_ROWS else []
+                rows, size = rows + batch.num_rows, size + batch.nbytes
+                watch(Progress(rows, size, time.monotonic() - began))
+            files = writer.close()
+            checks = audit.finish()
+        entry = attempt.entry(files, result.columns, as_of=server.now, checks=checks)
+    return entry, pa.Table.from_batches(first, storage_schema(result.columns)).slice(0, PREVIEW_ROWS)
+
+
+def _paced(watch: Watch) -> Watch:
+    """At most one call every half second: a run of millions of rows is thousands of batches."""
+    last = 0.0
+
+    def paced(progress: Progress) -> None:
+        nonlocal last
+        if progress.seconds - last >= PROGRESS_EVERY:
+            last = progress.seconds
+            watch(progress)
+
+    return paced
