@@ -52,7 +52,8 @@ class Wanted:
 class Facts:
     """What an answer says of itself. `tag` names the data: a snapshot, or a digest of live rows.
 
-    `max_age` is what is left, in seconds, of the promise that the rows are good; `age` of a reused live result.
+    `max_age` is what is left, in seconds, of the promise that the rows are good; `age` of a reused live
+    result.
     """
 
     source: Source
@@ -68,10 +69,10 @@ class Facts:
 
 def choose_format(asked: Asked, accept: str | None) -> Format:
     """The format that was asked for, or the best that `Accept` takes. HttpProblem 406."""
-    format = asked.format or _accepted(accept)
-    if format != "json" and asked.shape != "arrays":
+    chosen = asked.format or _accepted(accept)
+    if chosen != "json" and asked.shape != "arrays":
         raise InputError([FieldError("shape", "not_offered", "Only JSON has shapes.")])
-    return format
+    return chosen
 
 
 def page_limit(served: Served, asked: Asked) -> int:
@@ -86,8 +87,10 @@ def page_limit(served: Served, asked: Asked) -> int:
 def etag(wanted: Wanted, facts: Facts) -> str:
     """A weak validator over all that decides the bytes."""
     asked, version = wanted.asked, wanted.served.version
-    parts = (version.fingerprint, facts.tag, wanted.bound.key, wanted.limit, asked.offset, wanted.format)
-    parts += (asked.shape, asked.integers, facts.source, facts.reason, version.number)
+    parts = (
+        *(version.number, version.fingerprint, facts.tag, facts.source, facts.reason),
+        *(wanted.bound.key, wanted.limit, asked.offset, wanted.format, asked.shape, asked.integers),
+    )
     return f'W/"{hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()}"'
 
 
@@ -198,13 +201,13 @@ def _accepted(accept: str | None) -> Format:
     best: tuple[float, int, Format] | None = None
     for part in accept.split(","):
         media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        format = _MEDIA_RANGES.get(media_range)
-        if format is None:
+        offered = _MEDIA_RANGES.get(media_range)
+        if offered is None:
             continue
         weight = _weight(parameters)
         rank = (weight, -media_range.count("*"))
         if weight > 0 and (best is None or rank > best[:2]):
-            best = (*rank, format)
+            best = (*rank, offered)
     if best is None:
         raise HttpProblem("not_acceptable")
     return best[2]

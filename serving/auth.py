@@ -1,8 +1,9 @@
 """Who is calling: keys in memory, and what each may do.
 
-All key records are held in memory and read again every two seconds by one thread, so that a request costs a hash and
-a dictionary look-up, a revoked key dies within five seconds, and the store may be away for a while. A key that was
-made since the last read is looked up once, by few threads at a time, however many requests carry it.
+All key records are held in memory and read again every two seconds by one thread, so that a request costs a
+hash and a dictionary look-up, a revoked key dies within five seconds, and the store may be away for a
+while. A key that was made since the last read is looked up once, by few threads at a time, however many
+requests carry it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 class Keys(Protocol):
     """What the ring needs of `endpoints.keys.KeyStore`."""
 
-    def get(self, id: str) -> KeyRecord | None: ...
+    def get(self, key_id: str) -> KeyRecord | None: ...
     def all(self) -> Iterable[KeyRecord]: ...
     def revoked(self) -> Iterable[str]: ...
 
@@ -130,29 +131,29 @@ class KeyRing:
             log.warning("keys not refreshed: %s", error)
             return
         before = self._known.principals
-        principals = {id: _principal(record, before.get(id)) for id, record in records.items()}
+        principals = {key_id: _principal(record, before.get(key_id)) for key_id, record in records.items()}
         self._known = _Known(principals, revoked, at)
-        for id in late:  # the whole read has them, or they are gone
-            self._late.pop(id, None)
+        for key_id in late:  # the whole read has them, or they are gone
+            self._late.pop(key_id, None)
 
     async def authenticate(self, headers: Headers, *, basic: bool = False) -> Principal:
         """The principal behind a request's headers.
 
-        `basic` also takes the key as a Basic password, for pages that a browser opens. Raises HttpProblem 400 for
-        two credentials, 401, or 503 where the store has been away too long to tell.
+        `basic` also takes the key as a Basic password, for pages that a browser opens. Raises HttpProblem
+        400 for two credentials, 401, or 503 where the store has been away too long to tell.
         """
         key = _credential(headers, basic)
         if key is None:
             raise HttpProblem("unauthenticated", headers=_CHALLENGE[basic])
         try:
-            id, secret = parse_key(key)
+            key_id, secret = parse_key(key)
         except ValueError:
             raise HttpProblem("unauthenticated", headers=_CHALLENGE[basic]) from None
         known = self._known
-        principal = known.principals.get(id) or self._late.get(id)
-        if principal is None and id not in known.revoked:
-            principal = await self._look_up(id)
-        if principal is None or id in known.revoked or not matches(principal.record, secret):
+        principal = known.principals.get(key_id) or self._late.get(key_id)
+        if principal is None and key_id not in known.revoked:
+            principal = await self._look_up(key_id)
+        if principal is None or key_id in known.revoked or not matches(principal.record, secret):
             raise HttpProblem("unauthenticated", headers=_CHALLENGE[basic])
         if self._monotonic() - known.read_at > KNOWN_KEYS_LAST:
             raise HttpProblem("keys_unavailable")
@@ -160,31 +161,31 @@ class KeyRing:
             raise HttpProblem("unauthenticated", "This key has expired.", headers=_CHALLENGE[basic])
         return principal
 
-    async def _look_up(self, id: str) -> Principal | None:
-        """One shared read of a record that is not known yet; made-up ids are remembered until the next refresh."""
-        if self._unknown.get(id, float("-inf")) > self._monotonic() - REFRESH_SECONDS:
+    async def _look_up(self, key_id: str) -> Principal | None:
+        """One shared read of a record that is not known yet. Made-up ids are remembered for two seconds."""
+        if self._unknown.get(key_id, float("-inf")) > self._monotonic() - REFRESH_SECONDS:
             return None
-        task = self._lookups.get(id)
+        task = self._lookups.get(key_id)
         if task is None:
             if len(self._lookups) >= LOOKUPS_WAITING:
                 return None  # under a flood a new key waits for the next whole read
-            task = asyncio.create_task(self._read(id))
-            self._lookups[id] = task
-            task.add_done_callback(lambda _: self._lookups.pop(id, None))
+            task = asyncio.create_task(self._read(key_id))
+            self._lookups[key_id] = task
+            task.add_done_callback(lambda _: self._lookups.pop(key_id, None))
         return await asyncio.shield(task)
 
-    async def _read(self, id: str) -> Principal | None:
+    async def _read(self, key_id: str) -> Principal | None:
         try:
-            record = await asyncio.get_running_loop().run_in_executor(self._pool, self._keys.get, id)
+            record = await asyncio.get_running_loop().run_in_executor(self._pool, self._keys.get, key_id)
         except LakeError as error:
             log.warning("key not looked up: %s", error)
             raise HttpProblem("keys_unavailable") from None
         if record is None:
-            self._unknown[id] = self._monotonic()
+            self._unknown[key_id] = self._monotonic()
             while len(self._unknown) > UNKNOWN_REMEMBERED:
                 self._unknown.popitem(last=False)
             return None
-        principal = self._late[id] = Principal.of(record)
+        principal = self._late[key_id] = Principal.of(record)
         return principal
 
     def _follow(self) -> None:

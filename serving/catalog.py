@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from endpoints import freshness
 from endpoints.definition import Variable
-from endpoints.types import show_value
+from endpoints.types import Value, show_value
 from serving.answer import VARY, instant
 from serving.auth import Principal
 from serving.loaded import Served, ServedEndpoint
@@ -132,7 +132,7 @@ def _state(service: Service, served: Served) -> Json:
 
 
 def _variable(variable: Variable) -> Json:
-    def shown(value: object) -> object:
+    def shown(value: Value) -> object:
         return None if value is None else show_value(variable.type, value)
 
     return {

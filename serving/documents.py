@@ -1,7 +1,7 @@
 """Documents of the API: OpenAPI for programs, one plain page for people.
 
-A browser cannot be told to send a key, so these pages also take it as a Basic password; running an endpoint does not,
-or any website could run one with what the browser remembers.
+A browser cannot be told to send a key, so these pages also take it as a Basic password; running an endpoint
+does not, or any website could run one with what the browser remembers.
 """
 
 from __future__ import annotations
@@ -83,9 +83,8 @@ def _page(served: Iterable[Served], base: str) -> str:
     sections = "".join(_section(one, base) for one in served) or "<p>This key sees no endpoints.</p>"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Endpoints</title><style>{_STYLE}</style></head>
-<body><h1>Endpoints</h1>
-<p>For programs: <a href="/openapi.json">openapi.json</a>. In the lines below, <code>$KEY</code> is your key.</p>
+<title>Endpoints</title><style>{_STYLE}</style></head> <body><h1>Endpoints</h1> <p>For programs: <a
+href="/openapi.json">openapi.json</a>. In the lines below, <code>$KEY</code> is your key.</p>
 {sections}</body></html>"""
 
 

@@ -1,7 +1,7 @@
 """The outermost layer: what every answer has, whoever made it.
 
-A request id on each; OPTIONS and CORS answered without a key, since browsers ask before they send one; HEAD without a
-body; an exception that nothing else knew as a problem, with its trace in the log alone.
+A request id on each; OPTIONS and CORS answered without a key, since browsers ask before they send one; HEAD
+without a body; an exception that nothing else knew as a problem, with its trace in the log alone.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
       └─── same question running? join it
              else: queue → slot → query in a thread → spool → keep
 
-A result is spooled to its end before anyone sees it, because ClickHouse can fail after millions of rows. A query whose
-callers have all gone is cancelled, unless one of them left only because an older asset was there to answer from.
+A result is spooled to its end before anyone sees it, because ClickHouse can fail after millions of rows. A
+query whose callers have all gone is cancelled, unless one of them left only because an older asset was
+there to answer from.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from datetime import UTC, datetime, timedelta
 
 from endpoints.errors import QueryCancelled
 from endpoints.rows import Rows
-from endpoints.warehouse import Caps, Result, Statement, Warehouse
+from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
 from serving.problems import LiveQueueFull
 from serving.spool import Spool, digest
 
@@ -34,7 +35,7 @@ Key = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What one live run answers. `key` tells identical questions; `statement` may ask the warehouse and block."""
+    """What one live run answers. `key` tells identical ones; `statement` may ask the warehouse and block."""
 
     key: Key
     statement: Callable[[], Statement]

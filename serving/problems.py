@@ -1,7 +1,8 @@
 """What callers are told when something is wrong: one table of codes, one of exceptions, one body.
 
-The body is RFC 9457 `application/problem+json`: `{type, title, status, detail, code, errors[]}`. `detail` is a fixed
-sentence per code, or one made of what the caller sent and may see. Engine text, SQL and rows never get in.
+The body is RFC 9457 `application/problem+json`: `{type, title, status, detail, code, errors[]}`. `detail`
+is a fixed sentence per code, or one made of what the caller sent and may see. Engine text, SQL and rows
+never get in.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ TYPE_PREFIX = "urn:query-endpoints:problem:"
 class Kind:
     """One code: its status, its short title, the sentence used when there is no better one.
 
-    `retry_after` is in seconds; `live_error` is the word for `X-Endpoint-Live-Error` where an old asset stood in.
+    `retry_after` is in seconds; `live_error` is the word for `X-Endpoint-Live-Error` where an old asset
+    stood in.
     """
 
     status: int

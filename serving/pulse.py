@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 from endpoints.errors import WarehouseError
-from endpoints.warehouse import Warehouse
+from endpoints.warehouse.protocol import Warehouse
 
 log = logging.getLogger(__name__)
 

@@ -1,13 +1,15 @@
 """What a caller asks of a run: read from a query string or a JSON body, and nothing believed.
 
-GET carries variables and options as query parameters. POST carries them in a JSON object, only there. Both end as
-one `Asked`. Everything that is not understood is refused: an option that was ignored would be a silent lie.
+GET carries variables and options as query parameters. POST carries them in a JSON object, only there. Both
+end as one `Asked`. Everything that is not understood is refused: an option that was ignored would be a
+silent lie.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -46,7 +48,7 @@ _CLIENT_ID = re.compile(rf"[\x21-\x7e]{{1,{MAX_CLIENT_ID}}}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request for rows. `variables` are unparsed: texts (or lists of texts) from a URL, JSON values from a body."""
+    """One request for rows. `variables` are not parsed yet: texts or lists of them, or JSON values."""
 
     variables: Mapping[str, object]
     refresh: Refresh = "cache"
@@ -103,12 +105,10 @@ def read_query(query: bytes) -> Call:
 
 
 async def read_body(request: Request) -> Call:
-    """A call from a JSON body. Raises HttpProblem (`malformed_body`, `body_too_large`, `unsupported_media_type`)."""
+    """A call from a JSON body. InputError, or HttpProblem (malformed, too large, of another type)."""
     if request.scope["query_string"]:
-        fields = [
-            FieldError(name, "not_in_url", "POST takes this in its JSON body.") for name in _names(request)
-        ]
-        raise InputError(fields)
+        detail = "POST takes this in its JSON body."
+        raise InputError([FieldError(name, "not_in_url", detail) for name in _names(request)])
     body = await _body(request)
     if not body:
         return Call({}, {}, None)
@@ -193,9 +193,8 @@ def _json_object(body: bytes) -> dict[str, object]:
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
     if len(fields) < len(pairs):
-        seen: set[str] = set()
-        twice = {name for name, _ in pairs if name in seen or seen.add(name)}  # type: ignore[func-returns-value]
-        raise InputError([FieldError(name, "repeated", "Given more than once.") for name in sorted(twice)])
+        twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
+        raise InputError([FieldError(name, "repeated", "Given more than once.") for name in twice])
     return fields
 
 

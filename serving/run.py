@@ -1,6 +1,7 @@
 """The path of a request for rows, top to bottom.
 
-    authenticate → resolve the version → bind the variables → asset or live → conditional → read or run → encode
+    authenticate → resolve the version → bind the variables → asset or live → conditional → read or run →
+    encode
 
 What decides between asset and live is `endpoints.freshness`: here it is only followed.
 """
@@ -31,7 +32,7 @@ from endpoints.freshness import Standing
 from endpoints.lake.manifest import Manifest
 from endpoints.query.bind import bind, live_statement
 from endpoints.rows import Rows
-from endpoints.warehouse import Caps, Statement
+from endpoints.warehouse.protocol import Caps, Statement
 from serving.answer import (
     MAX_AGE,
     Facts,
@@ -54,7 +55,7 @@ INLINE_ROWS = 2_000  # encoding more than this goes to a thread: it would hold e
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Where an answer is to come from. `fallback`: an older asset may stand in where live fails or is slow."""
+    """Where an answer is to come from. `fallback`: an older asset stands in where live fails or is slow."""
 
     source: Source
     reason: str | None
@@ -96,8 +97,8 @@ async def _wanted(service: Service, request: Request) -> Wanted:
     asked = call.ask(served.version)
     timezone = service.timezone(service.assets.manifest(served.version))
     bound = bind(served.version, asked.variables, pins=principal.pins, now=now, timezone=timezone)
-    format = choose_format(asked, request.headers.get("accept"))
-    wanted = Wanted(principal, served, asked, bound, page_limit(served, asked), format, now)
+    form = choose_format(asked, request.headers.get("accept"))
+    wanted = Wanted(principal, served, asked, bound, page_limit(served, asked), form, now)
     wanted.timed("bind", begun)
     return wanted
 
@@ -171,7 +172,8 @@ async def _after_corruption(
 ) -> Decision:
     """What to do when files are not what their manifest says, or cannot be had.
 
-    Collection may have taken them while we looked at an old snapshot: the newest one is tried once. Else live.
+    Collection may have taken them while we looked at an old snapshot: the newest one is tried once. Else
+    live.
     """
     manifest = await service.assets.reload(wanted.served.version)
     if manifest is not None and decision.manifest is not None and manifest.number > decision.manifest.number:
@@ -182,7 +184,7 @@ async def _after_corruption(
 
 
 def _promise_left(wanted: Wanted, decision: Decision) -> float:
-    """Seconds for which the asset stays fresh. Closed partitions and held snapshots stay so whatever their age."""
+    """Seconds for which the asset stays fresh. Closed partitions and held snapshots do at any age."""
     refreshed = decision.standing.last_refresh
     if refreshed is None:
         return MAX_AGE
@@ -233,7 +235,7 @@ async def _live_answer(
 
 
 def _question(service: Service, wanted: Wanted, decision: Decision) -> Question:
-    """The live run that answers. Its key holds the newest snapshot, so that publishing drops older results."""
+    """The live run that answers. Its key holds the newest snapshot: publishing drops older results."""
     version, asked, bound = wanted.served.version, wanted.asked, wanted.bound
     snapshot = decision.manifest.number if decision.manifest is not None else 0
     return Question(

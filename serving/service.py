@@ -1,4 +1,4 @@
-"""Everything that one serving process holds: opened at its start, closed at its end, read by every request."""
+"""Everything that one serving process holds: opened at its start, closed at its end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from endpoints import types
 from endpoints.definition import Version, load_definitions
 from endpoints.errors import WarehouseError
 from endpoints.keys import KeyStore
+from endpoints.lake.files import FileCache
 from endpoints.lake.follow import Follower
 from endpoints.lake.manifest import Manifest
 from endpoints.lake.publish import Lake
@@ -17,7 +18,8 @@ from endpoints.lake.read import AssetReader
 from endpoints.query.bind import Bound, live_statement
 from endpoints.settings import Settings
 from endpoints.types import Column
-from endpoints.warehouse import Statement, Warehouse, open_warehouse
+from endpoints.warehouse import open_warehouse
+from endpoints.warehouse.protocol import Statement, Warehouse
 from serving.assets import Assets
 from serving.auth import KeyRing
 from serving.live import LiveRuns
@@ -47,15 +49,18 @@ class Service:
         self._columns = _Columns(warehouse)
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """Open every client. A store or a warehouse that is down is not an error: `/readyz` tells."""
+    def open(cls, settings: Settings, *, warehouse: Warehouse | None = None) -> Self:
+        """Open every client, with `warehouse` in place of the settings' where one is given.
+
+        A store or a warehouse that is down is not an error here: `/readyz` tells.
+        """
         definitions = load_definitions(settings.defs)
         for problem in definitions.problems:
             log.error("%s", problem)
         lake = Lake.open(settings, probe=False)  # nothing is published from here
-        assets = Assets(lake, Follower(lake), AssetReader(lake, settings))
+        assets = Assets(lake, Follower(lake), AssetReader(FileCache.open(lake.store, settings)))
         keys = KeyRing(KeyStore.open(settings))
-        service = cls(settings, Loaded(definitions), assets, keys, open_warehouse(settings))
+        service = cls(settings, Loaded(definitions), assets, keys, warehouse or open_warehouse(settings))
         assets.start(definitions.versions)
         keys.start()
         return service
@@ -78,8 +83,8 @@ class Service:
         """The result columns of a version, asked of the warehouse once. Blocks. Raises WarehouseError."""
         return self._columns.of(version)
 
-    def known_columns(self, version: Version, manifest: Manifest | None) -> tuple[Column, ...]:
-        """The result columns, where they can be told without an error; else none. May block."""
+    def known_columns(self, version: Version) -> tuple[Column, ...]:
+        """The result columns, or none where the warehouse does not tell. Blocks."""
         try:
             return self.columns(version)
         except WarehouseError:

@@ -1,4 +1,4 @@
-"""A live result on its way to being whole: in memory while it is small, in a temporary file when it is not."""
+"""A live result on its way to being whole: in memory while small, in a temporary file when not."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from endpoints.types import Column, storage_schema
 class Spool:
     """Takes record batches, gives one table and a digest of its rows.
 
-    Past `memory_bytes` everything goes to an unnamed temporary file, which the table maps, so that it lives as
-    long as the table does and leaves nothing behind. Past `file_bytes`: OverLimit.
+    Past `memory_bytes` everything goes to an unnamed temporary file, which the table maps, so that it lives
+    as long as the table does and leaves nothing behind. Past `file_bytes`: OverLimit.
     """
 
     def __init__(self, memory_bytes: int, file_bytes: int) -> None:
@@ -59,7 +59,7 @@ class Spool:
         return pa.ipc.open_file(pa.memory_map(self._file.name)).read_all()
 
     def _spill(self) -> None:
-        self._file = self._open.enter_context(tempfile.NamedTemporaryFile(prefix="endpoints-live-"))
+        self._file = self._open.enter_context(tempfile.NamedTemporaryFile(prefix="endpoints-live-"))  # noqa: SIM115
         self._writer = self._open.enter_context(pa.ipc.new_file(self._file, self._batches[0].schema))
         for batch in self._batches:
             self._writer.write_batch(batch)

@@ -1,0 +1,313 @@
+"""A project on disk, embedded ClickHouse over it, assets published through the lake, the app in front."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from endpoints.definition import Version, load_definitions
+from endpoints.errors import WarehouseError
+from endpoints.keys import KeyStore
+from endpoints.lake.manifest import UNPARTITIONED, Server
+from endpoints.lake.publish import Lake
+from endpoints.query.plan import Plan, make_plan
+from endpoints.settings import Settings
+from endpoints.types import Column
+from endpoints.warehouse import open_warehouse
+from endpoints.warehouse.protocol import Caps, Result, ServerInfo, Statement, Warehouse
+from serving.app import create_app
+from serving.service import Service
+
+EVENTS = """\
+customer_id,day,event,amount
+acme,2026-01-01,click,3
+acme,2026-01-01,view,1
+acme,2026-01-02,click,7
+acme,2026-01-02,click,4
+bolt,2026-01-01,view,20
+bolt,2026-01-03,view,9007199254740993
+"""
+
+USAGE_SQL = """\
+SELECT day, event, count() AS events, sum(amount) AS total
+FROM events
+WHERE customer_id = {customer_id:String}
+GROUP BY day, event
+ORDER BY day, event
+"""
+
+TYPED_SQL = """\
+SELECT {small:UInt8} AS small, {day:Date} AS day, {name:String} AS name, {ids:Array(UInt32)} AS ids,
+    {price:Decimal(9, 2)} AS price, {maybe:Nullable(String)} AS maybe, {count:UInt8} AS count
+"""
+
+DEFINITIONS = {
+    "usage": (
+        """
+description: Events a customer sent.
+owner: growth@example.com
+tags: [customers]
+current: 2
+versions:
+  1: {deprecated: 2026-01-01, sunset: 2026-02-01, materialize: {schedule: daily}}
+  2:
+    variables: {customer_id: {description: A customer, example: acme, pattern: "^[a-z]+$"}}
+    freshness: 1h
+    materialize: {schedule: hourly}
+    limits: {max_rows: 100}
+  3: {deprecated: 2026-01-01, sunset: 2099-01-01, materialize: {schedule: hourly}}
+""",
+        {1: USAGE_SQL, 2: USAGE_SQL, 3: USAGE_SQL},
+    ),
+    "guarded": (
+        """
+description: Never live.
+current: 1
+versions:
+  1: {freshness: 1h, live_when: [], materialize: {schedule: hourly}}
+""",
+        {1: USAGE_SQL},
+    ),
+    "careful": (
+        """
+description: Live only when nothing is there.
+current: 1
+versions:
+  1: {freshness: 1h, live_when: [missing], materialize: {schedule: hourly}}
+""",
+        {1: USAGE_SQL},
+    ),
+    "numbers": (
+        """
+description: Live only.
+current: 1
+versions:
+  1: {cache: 60s, limits: {max_rows: 1000, timeout: 5s}}
+""",
+        {1: "SELECT number, 'n' || toString(number) AS name FROM numbers({n:UInt32})"},
+    ),
+    "typed": (
+        """
+description: One variable of every kind.
+current: 1
+versions:
+  1:
+    variables:
+      maybe: {default: null}
+      count: {default: 7}
+    cache: 0s
+""",
+        {1: TYPED_SQL},
+    ),
+    "slow": (
+        """
+description: Counts for long.
+current: 1
+versions:
+  1: {cache: 60s, limits: {timeout: 20s}}
+""",
+        {1: "SELECT count() AS n FROM numbers(100000000000) WHERE number % 7 = {rest:UInt8}"},
+    ),
+    "impatient": (
+        """
+description: Times out.
+current: 1
+versions:
+  1: {limits: {timeout: 1s}}
+""",
+        {1: "SELECT count() AS n FROM numbers(100000000000) WHERE number % 7 = {rest:UInt8}"},
+    ),
+    "failing": (
+        """
+description: Its query fails when it runs.
+current: 1
+versions:
+  1: {cache: 60s}
+""",
+        {1: "SELECT throwIf(number = {at:UInt32}, 'a secret in the engine text') AS t FROM numbers(10)"},
+    ),
+    "hidden": (
+        """
+description: Not for everyone.
+current: 1
+versions:
+  1: {}
+""",
+        {1: "SELECT 1 AS one"},
+    ),
+    "broken": ("current: 1\nversions: {1: {freshnes: 1h}}\n", {1: "SELECT 1 AS one"}),
+}
+
+
+class CountingWarehouse:
+    """The real warehouse, with what ran through it, a gate to hold queries at, and a switch to fail them."""
+
+    def __init__(self, inner: Warehouse) -> None:
+        self.inner = inner
+        self.ran: list[Statement] = []
+        self.open = threading.Event()
+        self.open.set()
+        self.error: WarehouseError | None = None
+
+    def server(self) -> ServerInfo:
+        self._fail()
+        return self.inner.server()
+
+    def describe(self, statement: Statement) -> tuple[Column, ...]:
+        self._fail()
+        return self.inner.describe(statement)
+
+    def run(self, statement: Statement, caps: Caps, *, query_id: str | None = None) -> Result:
+        self.ran.append(statement)
+        self.open.wait(20)
+        self._fail()
+        return self.inner.run(statement, caps, query_id=query_id)
+
+    def ping(self) -> None:
+        self._fail()
+        self.inner.ping()
+
+    def close(self) -> None:
+        """Shared by the tests of a session."""
+
+    def _fail(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder: data and definitions."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "data").mkdir()
+    (root / "data" / "events.csv").write_text(EVENTS)
+    for name, (yaml, queries) in DEFINITIONS.items():
+        endpoint = root / "endpoint_defs" / name
+        endpoint.mkdir(parents=True)
+        (endpoint / "endpoint.yaml").write_text(yaml)
+        for number, sql in queries.items():
+            (endpoint / f"v{number}.sql").write_text(sql)
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_warehouse(folder: Path) -> Iterator[Warehouse]:
+    warehouse = open_warehouse(Settings(project=folder))
+    yield warehouse
+    warehouse.close()
+
+
+class Stand:
+    """One service over one lake, and what a test needs to set its stage."""
+
+    def __init__(self, settings: Settings, warehouse: CountingWarehouse) -> None:
+        self.settings, self.warehouse = settings, warehouse
+        self.lake = Lake.open(settings)
+        self.definitions = load_definitions(settings.defs)
+        self.keys = KeyStore.open(settings)
+        _, self.key = self.keys.create("everything", scopes=("run", "read", "admin"))
+
+    @property
+    def app(self) -> Any:
+        return create_app(self.settings, open_service=lambda s: Service.open(s, warehouse=self.warehouse))
+
+    def version(self, key: str) -> Version:
+        return self.definitions.version(key)
+
+    def publish(self, key: str, *, age: timedelta = timedelta()) -> None:
+        """Materialize a version by its plan and publish it, as if `age` ago."""
+        version = self.version(key)
+        plan = make_plan(version)
+        assert isinstance(plan, Plan), plan
+        attempt = self.lake.begin(
+            version.endpoint, version.number, fingerprint=version.fingerprint, run_id="run-1"
+        )
+        with self.warehouse.inner.run(Statement(plan.materialize_sql), Caps(None, None, None)) as result:
+            columns = result.columns
+            with attempt.writer(UNPARTITIONED, columns, sort=[d.column for d in plan.dimensions]) as writer:
+                for batch in result:
+                    writer.write(batch)
+                files = writer.close()
+        info = self.warehouse.inner.server()
+        entry = attempt.entry(files, columns, as_of=datetime.now(UTC) - age)
+        attempt.publish({UNPARTITIONED: entry}, Server(info.version, info.timezone))
+
+    def fail(self, key: str, outcome: Any) -> None:
+        """End an attempt at a version without data."""
+        version = self.version(key)
+        attempt = self.lake.begin(
+            version.endpoint, version.number, fingerprint=version.fingerprint, run_id="run-2"
+        )
+        attempt.fail(outcome, "secret operator text")
+
+    def files(self, key: str) -> list[Path]:
+        """The published files of a version."""
+        version = self.version(key)
+        lake = Path(self.settings.lake_url.removeprefix("file://"))
+        return sorted((lake / "endpoints" / version.endpoint / f"v{version.number}").rglob("*.parquet"))
+
+    def until(self, met: Callable[[], bool], seconds: float = 15) -> None:
+        """Wait for what happens in the background."""
+        end = time.monotonic() + seconds
+        while not met():
+            assert time.monotonic() < end, "it did not happen"
+            time.sleep(0.02)
+
+
+@pytest.fixture
+def stand(folder: Path, real_warehouse: Warehouse, tmp_path: Path) -> Stand:
+    settings = Settings(
+        project=folder,
+        lake_url=f"file://{tmp_path}/lake",
+        cache_dir=tmp_path / "cache",
+        cors_origins=("https://app.example.com",),
+        live_concurrency=2,
+        live_queue=2,
+        live_wait=timedelta(seconds=0.3),
+    )
+    return Stand(settings, CountingWarehouse(real_warehouse))
+
+
+class Running:
+    """uvicorn over a socket, in a thread of this process."""
+
+    def __init__(self, app: Any) -> None:
+        config = uvicorn.Config(app, port=0, access_log=False, log_config=None, timeout_graceful_shutdown=5)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run)
+        self.thread.start()
+        while not self.server.started:
+            assert self.thread.is_alive(), "the service did not start"
+            time.sleep(0.005)
+        port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+
+
+@pytest.fixture
+def serve(stand: Stand) -> Iterator[Callable[..., httpx.Client]]:
+    """Start the service over the lake as it is then; the client sends a key that may do everything."""
+    with ExitStack() as open_until_the_end:
+
+        def start(key: str | None = None) -> httpx.Client:
+            running = Running(stand.app)
+            open_until_the_end.callback(running.stop)
+            open_until_the_end.callback(stand.warehouse.open.set)
+            headers = {"X-API-Key": key or stand.key}
+            return open_until_the_end.enter_context(
+                httpx.Client(base_url=running.url, headers=headers, timeout=30)
+            )
+
+        yield start
