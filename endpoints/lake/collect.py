@@ -2,8 +2,8 @@
 
 The *floor* is the oldest manifest that is kept whole. Bodies below it become tombstones that name the floor
 (the keys stay, so that no number can be used twice). A data file or a segment goes only when no manifest from
-the floor up names it *and* it is older than `retention`, which is more than the longest run, cursor or response:
-an attempt that is still writing is younger, and a manifest that was the newest within `retention` is kept.
+the floor up names it *and* it is older than `retention`, more than the longest run, cursor or response: an
+attempt that is still writing is younger, and a manifest that was the newest within `retention` is kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from endpoints.lake.publish import Lake
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """What one pass over a version removed; `bytes` are of files and segments. `floor` 0: nothing published."""
+    """What one pass over a version removed; `bytes` of files and segments. `floor` 0: nothing published."""
 
     floor: int
     tombstones: int

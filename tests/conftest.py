@@ -1,0 +1,92 @@
+"""What every test may use: a real S3 server (moto) over HTTP, and a lake on either kind of store."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+_buckets = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class S3:
+    """An empty bucket: its URL, and the variables that reach it (already set for the test's own process)."""
+
+    url: str
+    env: Mapping[str, str]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests see no ENDPOINTS_ or AWS_ variable but those that they set."""
+    for name in list(os.environ):
+        if name.startswith(("ENDPOINTS_", "AWS_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The address of moto's S3 server, one process for the session."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for(server, f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """A new bucket on the S3 server."""
+    bucket = f"lake-{os.getpid()}-{next(_buckets)}"
+    httpx.put(f"{s3_endpoint}/{bucket}").raise_for_status()
+    env = {
+        "AWS_ENDPOINT_URL": s3_endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+    }
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    return S3(f"s3://{bucket}/some/prefix", env)
+
+
+@pytest.fixture(params=["file", "s3"])
+def lake_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty lake: once on the disk, once on S3."""
+    if request.param == "s3":
+        bucket: S3 = request.getfixturevalue("s3")
+        return bucket.url
+    return f"file://{tmp_path / 'lake'}"
+
+
+def _wait_for(server: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            raise RuntimeError("moto's server ended: is moto[server] installed?")
+        try:
+            httpx.get(url, timeout=1)
+        except httpx.TransportError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError("moto's server does not answer")
