@@ -18,15 +18,17 @@ from endpoints import freshness
 from endpoints.definition import Version
 from endpoints.errors import Corrupt, EndpointsError, WarehouseError
 from endpoints.freshness import Standing
-from endpoints.lake import Lake
+from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import Manifest
+from endpoints.lake.publish import Lake
 from endpoints.lake.read import AssetReader
 from endpoints.query.bind import Bound, bind, live_statement
 from endpoints.query.plan import Plan, Refused, make_plan
 from endpoints.rows import Rows
 from endpoints.settings import Settings
 from endpoints.types import storage_schema
-from endpoints.warehouse import Caps, Warehouse, open_warehouse
+from endpoints.warehouse import open_warehouse
+from endpoints.warehouse.protocol import Caps, Warehouse
 
 Source = Literal["asset", "live", "stale"]
 
@@ -70,7 +72,9 @@ def answer(settings: Settings, question: Question, now: datetime) -> Answer:
         if never is not None or isinstance(plan, Refused):
             return live(never)
         stands = freshness.standing(version, manifest, now)
-        asset = partial(_asset, AssetReader(lake, settings), manifest, plan, stands, question, bound)
+        asset = partial(
+            _asset, AssetReader(FileCache.open(lake.store, settings)), manifest, plan, stands, question, bound
+        )
         reason = stands.state.reason
         match freshness.route(version, stands):
             case freshness.FromAsset():

@@ -117,8 +117,9 @@ def new_key(settings: Settings) -> str:
     from endpoints.cli.keys import open_keys
 
     keys = open_keys(settings)
+    ended = keys.revoked()
     for record in keys.all():
-        if record.name == KEY_NAME:
+        if record.name == KEY_NAME and record.id not in ended:
             keys.revoke(record.id)
     _, key = keys.create(KEY_NAME, expires_at=datetime.now(UTC) + timedelta(days=7))
     return key
@@ -145,7 +146,7 @@ def introduce(say: Console, api: str, ui: str, key: str) -> None:
         f"\n  API      {api}/docs"
         f"\n  Key      {key}"
         f"\n\n  curl -H 'Authorization: Bearer {key}' '{api}{QUESTION}'"
-        f"\n\n  It answers: {len(answer['results'])} rows, source {answer['source']}, {answer['last_refresh']}."
+        f"\n\n  That answers with {len(answer['results'])} rows, source: {answer['source']}."
         "\n  Ctrl-C ends all of it.\n",
         markup=False,
     )

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from endpoints.cli.output import as_json, messages, print_json, print_table
+from endpoints.cli.output import as_json, messages, moment, print_json, print_table
 from endpoints.cli.project import read_settings
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from endpoints.keys import KeyRecord, KeyStore
     from endpoints.settings import Settings
+
+key_id = click.argument("key_id", metavar="ID")
 
 
 @click.group()
@@ -23,10 +26,8 @@ def keys() -> None:
 
 @keys.command()
 @click.option("--name", required=True, help="Whose key it is, for people.")
-@click.option("--scopes", default="run,read", show_default=True, help="Of run, read, admin.")
-@click.option(
-    "--endpoints", "globs", multiple=True, metavar="GLOB", help="Only these endpoints. [default: all]"
-)
+@click.option("--scopes", help="Of run, read, admin. [default: run,read; with --pin run]")
+@click.option("--endpoints", "globs", default="*", show_default=True, metavar="GLOBS", help="Only these.")
 @click.option(
     "--pin", "pins", multiple=True, metavar="NAME=VALUE", help="Fix a variable, as customer_id=acme."
 )
@@ -35,8 +36,8 @@ def keys() -> None:
 @as_json
 def create(
     name: str,
-    scopes: str,
-    globs: tuple[str, ...],
+    scopes: str | None,
+    globs: str,
     pins: tuple[str, ...],
     rate: str | None,
     expires: str | None,
@@ -48,51 +49,53 @@ def create(
     endpoints keys create --name "marketing site" --endpoints 'landing_*' --rate 100/minute
     endpoints keys create --name acme --pin customer_id=cust_42 --expires 90d
     """
-    record, key = open_keys(read_settings()).create(
+    life = _duration("--expires", expires)
+    record, text = open_keys(read_settings()).create(
         name,
-        scopes=_split(scopes),
-        endpoints=[pattern for text in globs for pattern in _split(text)] or ["*"],
-        pins=dict(_pin(text) for text in pins),
+        scopes=_split(scopes or ("run" if pins else "run,read")),
+        endpoints=_split(globs),
+        pins=dict(_pin(pin) for pin in pins),
         rate=rate,
-        expires_at=_from_now(expires),
+        expires_at=datetime.now(UTC) + life if life else None,
     )
-    if as_json:
-        print_json({"id": record.id, "key": key, **_described(record)})
-        return
-    click.echo(key)
-    messages().print(
-        "Keep it now: it is not shown again. Send it as `Authorization: Bearer …`.", markup=False
-    )
+    _hand_over(record, text, as_json)
 
 
 @keys.command("list")
 @as_json
 def list_keys(as_json: bool) -> None:
-    """List the keys, without their secrets."""
+    """List the keys, ended ones too. Nothing secret is shown."""
     store = open_keys(read_settings())
-    revoked = set(store.revoked())
-    rows = [{"id": r.id, **_described(r), "revoked": r.id in revoked} for r in store.all()]
+    ended, now = store.revoked(), datetime.now(UTC)
+    rows = [_described(record) | {"state": _state(record, ended, now)} for record in store.all()]
     if as_json:
         print_json(rows)
-        return
-    print_table(("id", "name", "scopes", "endpoints", "pins", "expires", ""), map(_cells, rows))
+    else:
+        headings = ("id", "name", "scopes", "endpoints", "pins", "rate", "expires", "state")
+        print_table(headings, ([_cell(row[heading]) for heading in headings] for row in rows))
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID")
+@key_id
 def revoke(key_id: str) -> None:
-    """End a key, for good, within five seconds."""
-    store = open_keys(read_settings())
-    _known(store, key_id)
-    store.revoke(key_id)
+    """End a key, for good. Every server knows within five seconds."""
+    _store_with(key_id).revoke(key_id)
     messages().print(f"{key_id} is revoked.", markup=False)
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID")
+@key_id
+@click.option(
+    "--overlap", metavar="DURATION", help="How long the old key goes on, as 1d. [default: ends now]"
+)
 @as_json
-def rotate(key_id: str, as_json: bool) -> None:
-    """Make a new secret for a key, with the same rights, and end the old one."""
+def rotate(key_id: str, overlap: str | None, as_json: bool) -> None:
+    """Make a new key with the rights of an old one, which ends."""
+    from datetime import timedelta
+
+    goes_on = _duration("--overlap", overlap) or timedelta(0)
+    record, text = _store_with(key_id).rotate(key_id, overlap=goes_on)
+    _hand_over(record, text, as_json)
 
 
 def open_keys(settings: Settings) -> KeyStore:
@@ -100,3 +103,66 @@ def open_keys(settings: Settings) -> KeyStore:
     from endpoints.keys import KeyStore
 
     return KeyStore.open(settings)
+
+
+def _store_with(key_id: str) -> KeyStore:
+    store = open_keys(read_settings())
+    if key_id not in {record.id for record in store.all()}:
+        raise click.UsageError(f"There is no key {key_id!r}. `endpoints keys list` shows them.")
+    return store
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _pin(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise click.UsageError(f"--pin {text!r} is not NAME=VALUE, as customer_id=acme.")
+    return name, value
+
+
+def _duration(option: str, text: str | None) -> timedelta | None:
+    from endpoints.units import parse_duration
+
+    try:
+        return parse_duration(text) if text else None
+    except ValueError as error:
+        raise click.UsageError(f"{option}: {error}.") from None
+
+
+def _hand_over(record: KeyRecord, text: str, as_json: bool) -> None:
+    """Show the key, the only time that anyone can."""
+    if as_json:
+        print_json({"id": record.id, "key": text, **_described(record)})
+        return
+    click.echo(text)
+    messages().print("Keep it: it is not shown again. Send it as `Authorization: Bearer …`.", markup=False)
+
+
+def _described(record: KeyRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "name": record.name,
+        "scopes": sorted(record.scopes),
+        "endpoints": list(record.endpoints),
+        "pins": dict(record.pins),
+        "rate": record.rate,
+        "expires": moment(record.expires_at),
+        "created": moment(record.created_at),
+    }
+
+
+def _state(record: KeyRecord, ended: frozenset[str], now: datetime) -> str:
+    if record.id in ended:
+        return "revoked"
+    return "expired" if record.expires_at and record.expires_at <= now else "active"
+
+
+def _cell(value: Any) -> str:
+    from rich.markup import escape
+
+    if isinstance(value, dict):
+        return escape(", ".join(f"{name}={pin}" for name, pin in value.items()))
+    return escape(", ".join(value) if isinstance(value, list) else value or "")

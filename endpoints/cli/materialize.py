@@ -52,7 +52,7 @@ def materialize(targets: tuple[str, ...], everything: bool, as_json: bool) -> No
 def materialize_versions(
     say: Console, settings: Settings, versions: Sequence[Version]
 ) -> Iterator[dict[str, Any]]:
-    """Run the versions' assets, one after the other; yield an outcome per partition, as `--json` prints it."""
+    """Run the versions' assets in turn; yield an outcome per partition, as `--json` prints it."""
     if not versions:
         return
     with say.status("Starting Dagster") as status:
@@ -66,12 +66,14 @@ def materialize_versions(
 
 
 def _run(settings: Settings, versions: Sequence[Version]) -> Iterator[dict[str, Any]]:
-    """The JSON lines of `orchestration.run`: progress, and outcomes. It always says one outcome, or we raise."""
+    """The JSON lines of `orchestration.run`: progress and outcomes; an error where it says no outcome."""
     command = python("-m", "orchestration.run", *(version.key for version in versions), "--json")
     told = False
     with (
         tempfile.TemporaryFile() as log,
-        spawn(command, environment={}, folder=settings.project, stdout=subprocess.PIPE, stderr=log) as process,
+        spawn(
+            command, environment={}, folder=settings.project, stdout=subprocess.PIPE, stderr=log
+        ) as process,
     ):
         try:
             for text in process.stdout or ():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,8 @@ def answers() -> Console:
     """Standard output, for tables that a person asked for."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    width = None if sys.stdout.isatty() else 240  # a pipe has no edge to wrap at
+    return Console(highlight=False, width=width)
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

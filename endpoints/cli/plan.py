@@ -63,8 +63,14 @@ def describe(version: Version, made: Plan | Refused) -> dict[str, Any]:
     identity = {"endpoint": version.endpoint, "version": version.number}
     if isinstance(made, Refused):
         reasons = [{"code": r.code, "detail": r.detail, "line": r.line, "fix": r.fix} for r in made.reasons]
-        unread = {"dimensions": [], "materialize_sql": None, "read": {}}
-        return {**identity, "materializable": False, "reasons": reasons, **unread}
+        return {
+            **identity,
+            "materializable": False,
+            "reasons": reasons,
+            "dimensions": [],
+            "materialize_sql": None,
+            "read": {},
+        }
     return {
         **identity,
         "materializable": True,

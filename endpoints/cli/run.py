@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +56,7 @@ def run(
     elif as_csv:
         from endpoints.formats import csv_rows
 
-        click.get_binary_stream("stdout").write(csv_rows(found.rows))
+        sys.stdout.buffer.write(csv_rows(found.rows))
     else:
         _show(found)
 

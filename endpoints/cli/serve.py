@@ -8,7 +8,7 @@ import click
 
 from endpoints.cli.output import messages
 from endpoints.cli.processes import Processes, choose_port, python
-from endpoints.cli.project import settings as load
+from endpoints.cli.project import read_settings
 
 host_option = click.option("--host", help="Address to listen on. [default: ENDPOINTS_HOST, 127.0.0.1]")
 port_option = click.option("--port", type=click.IntRange(1, 65535), help="[default: ENDPOINTS_PORT, 8000]")
@@ -28,7 +28,7 @@ def serve(host: str | None, port: int | None, workers: int, reload: bool) -> Non
     """
     if reload and workers > 1:
         raise click.UsageError("--reload works with one worker.")
-    settings = load()
+    settings = read_settings()
     arguments = serving(host or settings.host, port or settings.port)
     arguments += ["--reload"] if reload else ["--workers", str(workers)]
     os.chdir(settings.project)
@@ -44,7 +44,7 @@ def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
 
     Definitions are read again when they change.
     """
-    settings = load()
+    settings = read_settings()
     address = host or settings.host
     api = choose_port(address, port, settings.port, "--port")
     ui = choose_port(address, dagster_port, 3000, "--dagster-port")

@@ -45,7 +45,7 @@ def status(targets: tuple[str, ...], as_json: bool) -> None:
 def standings(settings: Settings, versions: Sequence[Version]) -> list[tuple[Version, Standing | None]]:
     """Each version with how it stands in the lake; None where it never is materialized."""
     from endpoints.freshness import standing
-    from endpoints.lake import Lake
+    from endpoints.lake.publish import Lake
 
     lake, now = Lake.open(settings, probe=False), datetime.now(UTC)
     return [
@@ -88,6 +88,6 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         f"[{colour}]{row['state']}[/]",
         "" if row["snapshot"] is None else str(row["snapshot"]),
         "" if row["rows"] is None else f"{row['rows']:,}",
-        row["last_refresh"] or "",
+        f"{row['last_refresh'][:19]}Z" if row["last_refresh"] else "",
         escape(row["error"] or ""),
     )
