@@ -168,7 +168,7 @@ def _check_item(variable: Variable, item: Value) -> None:
     above = variable.max is not None and not item <= variable.max  # type: ignore[operator]
     if below or above:  # `not >=`: NaN is in no range
         raise _Refused("out_of_range", f"The value must be {_range(variable)}.")
-    if variable.pattern is not None and not _pattern(variable.pattern).search(str(item)):
+    if variable.pattern is not None and not _matches(variable.pattern, str(item)):
         raise _Refused("pattern_mismatch", f"The value does not match the pattern {variable.pattern}.")
 
 
@@ -178,6 +178,12 @@ def _items(value: Value) -> Iterator[Value]:
             yield from _items(item)
     elif value is not None:
         yield value
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """`$` is the end of the value; Python would also take it for the place before a last line break."""
+    compiled = _pattern(pattern)
+    return bool(compiled.search(text)) and (not text.endswith("\n") or bool(compiled.search(text + "\n")))
 
 
 @lru_cache(maxsize=1024)
