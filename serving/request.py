@@ -28,7 +28,7 @@ from serving.problems import HttpProblem
 Refresh = Literal["cache", "force", "direct"]
 Format = Literal["json", "csv"]
 
-MAX_QUERY_BYTES = 64 * 1024
+MAX_QUERY_BYTES = 32 * 1024  # well below what uvicorn takes, whose own refusal is not a problem document
 MAX_PARAMETERS = 1_000
 MAX_BODY_BYTES = 1024 * 1024
 MAX_WHOLE = 2**53 - 1  # what a JSON number carries exactly everywhere
@@ -73,7 +73,7 @@ class Call:
         """The pinned version, if any. Raises InputError."""
         given: object = self.options.get("version")
         if self.pairs is not None and "version" in self.pairs:
-            given = _once("version", self.pairs["version"])
+            given = _from_text(_once("version", self.pairs["version"]))
         return None if given is None else _whole("version", given, at_least=1, at_most=2**31)
 
     def ask(self, version: Version) -> Asked:
@@ -228,8 +228,15 @@ def _split(
         if len(values) > 1:
             wrong.append(FieldError(name, "repeated", "Given more than once."))
         else:
-            target[name] = values[0]
+            target[name] = _from_text(values[0]) if target is options else values[0]
     return options, variables
+
+
+def _from_text(text: str) -> object:
+    """An option of a query string as JSON would have it: digits and `false` are no strings there."""
+    if _DIGITS.fullmatch(text):
+        return int(text)
+    return False if text == "false" else text
 
 
 def _options(
@@ -251,9 +258,6 @@ def _refused(name: str, code: str, detail: str) -> InputError:
 
 
 def _whole(name: str, value: object, *, at_least: int, at_most: int = MAX_WHOLE) -> int:
-    """A whole number from a query string's digits or a JSON integer."""
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
-        value = int(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise _refused(name, "wrong_type", "Must be a whole number.")
     if not at_least <= value <= at_most:
@@ -272,7 +276,7 @@ def _choice(*words: str) -> _Reader:
 
 def _only_false(name: str, value: object) -> None:
     """An option that is not offered may be switched off, not on."""
-    if value not in (False, "false", "0"):
+    if value is not False:
         raise _refused(name, "not_offered", "This is not offered.")
 
 

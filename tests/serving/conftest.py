@@ -263,18 +263,17 @@ class Stand:
             time.sleep(0.02)
 
 
-@pytest.fixture
-def stand(folder: Path, real_warehouse: Warehouse, tmp_path: Path) -> Stand:
+def make_stand(folder: Path, warehouse: Warehouse, place: Path) -> Stand:
     settings = Settings(
         project=folder,
-        lake_url=f"file://{tmp_path}/lake",
-        cache_dir=tmp_path / "cache",
+        lake_url=f"file://{place}/lake",
+        cache_dir=place / "cache",
         cors_origins=("https://app.example.com",),
         live_concurrency=2,
         live_queue=2,
         live_wait=timedelta(seconds=0.3),
     )
-    return Stand(settings, CountingWarehouse(real_warehouse))
+    return Stand(settings, CountingWarehouse(warehouse))
 
 
 class Running:
@@ -296,18 +295,47 @@ class Running:
         self.thread.join()
 
 
+Start = Callable[..., httpx.Client]
+
+
+def starter(stand: Stand, stack: ExitStack) -> Start:
+    """Starts services over the lake as it is then; their clients send a key that may do everything."""
+
+    def start(key: str | None = None) -> httpx.Client:
+        running = Running(stand.app)
+        stack.callback(running.stop)
+        stack.callback(stand.warehouse.open.set)
+        headers = {"X-API-Key": key or stand.key}
+        return stack.enter_context(httpx.Client(base_url=running.url, headers=headers, timeout=30))
+
+    return start
+
+
 @pytest.fixture
-def serve(stand: Stand) -> Iterator[Callable[..., httpx.Client]]:
-    """Start the service over the lake as it is then; the client sends a key that may do everything."""
-    with ExitStack() as open_until_the_end:
+def stand(folder: Path, real_warehouse: Warehouse, tmp_path: Path) -> Stand:
+    return make_stand(folder, real_warehouse, tmp_path)
 
-        def start(key: str | None = None) -> httpx.Client:
-            running = Running(stand.app)
-            open_until_the_end.callback(running.stop)
-            open_until_the_end.callback(stand.warehouse.open.set)
-            headers = {"X-API-Key": key or stand.key}
-            return open_until_the_end.enter_context(
-                httpx.Client(base_url=running.url, headers=headers, timeout=30)
-            )
 
-        yield start
+@pytest.fixture
+def serve(stand: Stand) -> Iterator[Start]:
+    with ExitStack() as stack:
+        yield starter(stand, stack)
+
+
+@pytest.fixture(scope="module")
+def shared_stand(folder: Path, real_warehouse: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> Stand:
+    """For modules that change nothing: one service for all of their tests."""
+    return make_stand(folder, real_warehouse, tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="module")
+def client(shared_stand: Stand) -> Iterator[httpx.Client]:
+    with ExitStack() as stack:
+        yield starter(shared_stand, stack)()
+
+
+@pytest.fixture
+def ran(shared_stand: Stand) -> list[Statement]:
+    """What has run in ClickHouse since the test began."""
+    shared_stand.warehouse.ran.clear()
+    return shared_stand.warehouse.ran

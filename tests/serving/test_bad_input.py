@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -11,13 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-Serve = Callable[[], httpx.Client]
 TYPED = {"small": "1", "day": "2026-01-01", "name": "n", "ids": "1", "price": "1.20"}
-
-
-@pytest.fixture
-def client(serve: Serve) -> httpx.Client:
-    return serve()
 
 
 def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
@@ -60,14 +53,15 @@ def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
         ("customer_id=acme&client_query_id=%00", "client_query_id"),
         ("customer_id=acme%00", "customer_id"),
         ("customer_id=a%0Ab", "customer_id"),
+        ("customer_id=acme%0A", "customer_id"),
         ("customer_id=acme'%20OR%201=1%20--", "customer_id"),
     ],
 )
-def test_query_parameters(client: httpx.Client, stand, query: str, field: str) -> None:
+def test_query_parameters(client: httpx.Client, ran, query: str, field: str) -> None:
     body = problem(client.get(f"/endpoints/usage/run?{query}"), 400, "invalid_input")
     assert field in [error["field"] for error in body["errors"]]
     assert all(error["detail"] and error["code"] for error in body["errors"])
-    assert stand.warehouse.ran == []
+    assert ran == []
 
 
 @pytest.mark.parametrize(
@@ -85,12 +79,13 @@ def test_query_parameters(client: httpx.Client, stand, query: str, field: str) -
         ("ids", "4294967296"),
         ("ids", "x"),
         ("name", "x" * 8193),
+        ("name", "a\x00b"),
     ],
 )
-def test_values_outside_their_type(client: httpx.Client, stand, name: str, value: str) -> None:
+def test_values_outside_their_type(client: httpx.Client, ran, name: str, value: str) -> None:
     body = problem(client.get("/endpoints/typed/run", params={**TYPED, name: value}), 400, "invalid_input")
     assert [error["field"].partition("[")[0] for error in body["errors"]] == [name]
-    assert stand.warehouse.ran == []
+    assert ran == []
 
 
 def test_every_wrong_field_is_named_at_once(client: httpx.Client) -> None:
@@ -101,14 +96,14 @@ def test_every_wrong_field_is_named_at_once(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("query", ["customer_id=%FF", "customer_id=%C3%28", "%FF=1", "customer_id=%ED%A0%80"])
-def test_invalid_utf8_in_the_query(client: httpx.Client, stand, query: str) -> None:
+def test_invalid_utf8_in_the_query(client: httpx.Client, ran, query: str) -> None:
     problem(client.get(f"/endpoints/usage/run?{query}"), 400, "malformed_query")
-    assert stand.warehouse.ran == []
+    assert ran == []
 
 
 def test_a_query_string_too_long(client: httpx.Client) -> None:
-    problem(client.get(f"/endpoints/usage/run?customer_id={'a' * 70_000}"), 400, "malformed_query")
     problem(client.get("/endpoints/usage/run?" + "a&" * 2_000), 400, "malformed_query")
+    problem(client.get(f"/endpoints/usage/run?customer_id={'a' * 40_000}"), 400, "malformed_query")
 
 
 @pytest.mark.parametrize(
@@ -130,10 +125,10 @@ def test_a_query_string_too_long(client: httpx.Client) -> None:
         b'{"variables": {"customer_id": "a\nb"}}',
     ],
 )
-def test_malformed_bodies(client: httpx.Client, stand, body: bytes) -> None:
+def test_malformed_bodies(client: httpx.Client, ran, body: bytes) -> None:
     answer = client.post("/endpoints/usage/run", content=body, headers={"content-type": "application/json"})
     problem(answer, 400, "malformed_body")
-    assert stand.warehouse.ran == []
+    assert ran == []
 
 
 @pytest.mark.parametrize(
@@ -156,10 +151,10 @@ def test_malformed_bodies(client: httpx.Client, stand, body: bytes) -> None:
         ('{"variables": {"customer_id": "\\ud800"}}', "customer_id"),
     ],
 )
-def test_body_fields(client: httpx.Client, stand, body: str, field: str) -> None:
+def test_body_fields(client: httpx.Client, ran, body: str, field: str) -> None:
     answer = client.post("/endpoints/usage/run", content=body, headers={"content-type": "application/json"})
     assert field in [error["field"] for error in problem(answer, 400, "invalid_input")["errors"]]
-    assert stand.warehouse.ran == []
+    assert ran == []
 
 
 def test_other_bodies(client: httpx.Client) -> None:
@@ -174,13 +169,13 @@ def test_other_bodies(client: httpx.Client) -> None:
     problem(client.request("GET", url, content=b"{}"), 400, "malformed_body")
 
 
-def test_an_accept_that_nothing_fits(client: httpx.Client, stand) -> None:
+def test_an_accept_that_nothing_fits(client: httpx.Client, ran) -> None:
     headers = {"accept": "application/vnd.apache.arrow.stream"}
     problem(client.get("/endpoints/usage/run?customer_id=acme", headers=headers), 406, "not_acceptable")
-    assert stand.warehouse.ran == []
+    assert ran == []
 
 
-def test_names_that_are_not_there(client: httpx.Client, stand) -> None:
+def test_names_that_are_not_there(client: httpx.Client, ran) -> None:
     body = problem(client.get("/endpoints/usgae/run"), 404, "unknown_endpoint")
     assert body["near"] == ["usage"]
     body = problem(client.get("/endpoints/usage/run?version=9"), 404, "unknown_version")
@@ -188,7 +183,7 @@ def test_names_that_are_not_there(client: httpx.Client, stand) -> None:
     problem(client.get("/endpoints/broken/run"), 503, "broken_definition")
     body = problem(client.get("/endpoints/usage/run?version=1&customer_id=acme"), 410, "sunset")
     assert body["successor"] == 2
-    assert stand.warehouse.ran == []
+    assert ran == []
 
 
 def test_a_failing_query_tells_nothing_of_itself(client: httpx.Client) -> None:
@@ -204,11 +199,11 @@ def test_a_query_that_runs_out_of_time(client: httpx.Client) -> None:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=st.binary(max_size=40))
-def test_any_bytes_as_a_query_string(client: httpx.Client, stand, raw: bytes) -> None:
+def test_any_bytes_as_a_query_string(client: httpx.Client, ran, raw: bytes) -> None:
     query = "".join(f"%{byte:02X}" if byte < 33 or byte > 126 or byte in b"#" else chr(byte) for byte in raw)
     answer = client.get(f"/endpoints/guarded/run?{query}")
     assert answer.status_code in (400, 503)  # 503: it was a good customer_id, and there is no asset
-    assert stand.warehouse.ran == []
+    assert ran == []
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -224,9 +219,9 @@ def test_any_bytes_as_a_query_string(client: httpx.Client, stand, raw: bytes) ->
         max_leaves=8,
     )
 )
-def test_any_json_as_a_body(client: httpx.Client, stand, body: object) -> None:
+def test_any_json_as_a_body(client: httpx.Client, ran, body: object) -> None:
     raw = json.dumps(body).encode()
     answer = client.post("/endpoints/guarded/run", content=raw, headers={"content-type": "application/json"})
     assert answer.status_code in (400, 404, 503)
     assert answer.headers["content-type"] == "application/problem+json"
-    assert stand.warehouse.ran == []
+    assert ran == []
