@@ -1,0 +1,167 @@
+"""Reading an asset: seek the key's rows, filter, take the page. The path of a read, top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from endpoints.errors import Corrupt
+from endpoints.lake.files import FileCache
+from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
+from endpoints.lake.rows import Group, Load, RowGroups, Sought, seek_groups, seek_rows
+from endpoints.query.bind import Bound
+from endpoints.query.plan import Cut, Plan
+from endpoints.query.plan.conditions import ARROW_ORDER
+from endpoints.rows import Rows
+from endpoints.types import Column, storage_schema, to_scalar
+
+DECODED_BYTES = 256 * 2**20
+Filter = Callable[[pa.Table], pa.Table]
+
+_COMPARE: dict[str, Callable[[pa.ChunkedArray, pa.Scalar], pa.ChunkedArray]] = {
+    "=": pc.equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Some of the selected rows, decoded and filtered when asked for; `rows` counts them where that is
+    known.
+    """
+
+    rows: int | None
+    load: Callable[[], pa.Table]
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Rows to skip, and how many to take of what follows (one more than the page shows if rows may
+    follow).
+    """
+
+    skip: int
+    take: int
+
+
+class AssetReader:
+    """Answers requests from published files. Decoded row groups stay in memory up to `budget` bytes."""
+
+    def __init__(self, files: FileCache, *, budget: int = DECODED_BYTES) -> None:
+        self._files, self._groups = files, RowGroups(budget)
+
+    def read(
+        self, manifest: Manifest, plan: Plan, bound: Bound, *, limit: int | None, offset: int, max_rows: int
+    ) -> Rows:
+        """One page of the rows that the bound variables select, in the query's order.
+
+        `limit` counts rows of the page (None: up to `max_rows`); `has_more` says that rows follow. Raises
+        Corrupt (MissingFile where a file is gone: read the head again and try once more).
+        """
+        entry = manifest.partitions[UNPARTITIONED]
+        columns = _result_columns(entry, plan)
+        page = max_rows if limit is None else min(limit, max_rows)
+        window = _window(plan.cut, bound, page, offset)
+        kept = _take(self._pieces(manifest, entry, plan, bound), window)
+        batches = [batch for rows in kept for batch in rows.select(range(len(columns))).to_batches()]
+        table = pa.Table.from_batches(batches, storage_schema(columns))
+        return Rows(columns, table.slice(0, page), manifest.server.timezone, table.num_rows > page)
+
+    def _pieces(
+        self, manifest: Manifest, entry: PartitionEntry, plan: Plan, bound: Bound
+    ) -> Iterator[_Piece]:
+        """The selected rows in order, row group by row group."""
+        sought = _sought(entry, plan, bound)
+        if sought is None:
+            return
+        names = tuple(one.column for one in sought)
+        keep = _filter(entry, plan, bound)
+        whole = not sought and not plan.conditions
+        for file in entry.files:
+            load = partial(self._files.local, manifest.endpoint, manifest.version, file)
+            for group in seek_groups(self._groups.groups(file.path, names, load), sought):
+                rows = partial(self._rows, group, load, sought, keep)
+                yield _Piece(group.rows if whole else None, rows)
+
+    def _rows(self, group: Group, load: Load, sought: tuple[Sought, ...], keep: Filter) -> pa.Table:
+        return keep(seek_rows(self._groups.table(group, load), sought))
+
+
+def _result_columns(entry: PartitionEntry, plan: Plan) -> tuple[Column, ...]:
+    """The columns that callers see: all but the plan's hidden ones, which come last."""
+    width = len(entry.columns) - len(plan.dimensions)
+    if tuple(column.name for column in entry.columns[width:]) != plan.hidden:
+        raise Corrupt(f"run {entry.run_id}", "was made by another plan")
+    return entry.columns[:width]
+
+
+def _window(cut: Cut, bound: Bound, page: int, offset: int) -> _Window:
+    limit, skip = _count(cut.limit, bound), _count(cut.offset, bound) or 0
+    take = page + 1 if limit is None else min(page + 1, max(0, limit - offset))
+    return _Window(skip + offset, take)
+
+
+def _count(number: int | str | None, bound: Bound) -> int | None:
+    if not isinstance(number, str):
+        return number
+    value = bound.values[number]
+    assert isinstance(value, int), f"{number} is of an unsigned type"
+    return value
+
+
+def _take(pieces: Iterator[_Piece], window: _Window) -> list[pa.Table]:
+    """The window's rows; what lies before it is not decoded where its size is known."""
+    skip, take = window.skip, window.take
+    kept: list[pa.Table] = []
+    for piece in pieces if take else ():
+        if piece.rows is not None and piece.rows <= skip:
+            skip -= piece.rows
+            continue
+        rows = piece.load()
+        part = rows.slice(skip, take)
+        skip = max(0, skip - rows.num_rows)
+        if part.num_rows:
+            kept.append(part)
+            take -= part.num_rows
+        if not take:
+            break
+    return kept
+
+
+def _sought(entry: PartitionEntry, plan: Plan, bound: Bound) -> tuple[Sought, ...] | None:
+    """What to seek; None where a variable is NULL, to which nothing is equal."""
+    types = {column.name: column.type for column in entry.columns}
+    found = []
+    for dimension in plan.seek:
+        assert dimension.variable is not None
+        value, type_ = bound.values[dimension.variable], types[dimension.column]
+        if value is None:
+            return None
+        scalar = to_scalar(bound.version.variables[dimension.variable].type, value)
+        found.append(Sought(dimension.column, scalar, type_.base.name in ARROW_ORDER))
+    return tuple(found)
+
+
+def _filter(entry: PartitionEntry, plan: Plan, bound: Bound) -> Filter:
+    """The conditions of this request as one filter over rows."""
+    asked = [c.comparison for c in plan.conditions if bound.absent.isdisjoint(c.variables)]
+
+    def keep(rows: pa.Table) -> pa.Table:
+        for comparison in asked:
+            assert comparison is not None, "a plan that is served holds comparisons only"
+            column, operator, name = comparison
+            value = bound.values[name]
+            if value is None:
+                return rows.slice(0, 0)
+            scalar = to_scalar(bound.version.variables[name].type, value)
+            rows = rows.filter(_COMPARE[operator](rows.column(column), scalar))
+        return rows
+
+    return keep

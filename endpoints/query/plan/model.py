@@ -1,0 +1,107 @@
+"""A plan as data: what to materialize, what to filter on, and how to answer a request from the rows.
+
+A plan *carries* a one-value dimension (`expr = {v:T}`) through the user's own SELECT as a hidden column, so
+that
+reading is a seek. Conditions of any other kind read hidden columns too, but are evaluated at read time, by
+ClickHouse, in the user's own words. The rules behind it: `docs/plan.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+HIDDEN = "__"
+"""Every column a plan adds begins so; a query that uses such names itself is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One reason why a query is not materialized: a stable `code`, the place, and what to write instead."""
+
+    code: str
+    detail: str
+    line: int
+    fix: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.detail} [{self.code}] {self.fix}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The query cannot be answered from an asset with proof, so it runs live."""
+
+    reasons: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """A hidden column of the asset, and the text of the query that it holds.
+
+    `variable` is set for a one-value dimension, whose rows are found by `column = value`; None for a column
+    that only conditions read. `type_text` is the variable's declared type.
+    """
+
+    column: str
+    expression: str
+    operator: str
+    variable: str | None
+    type_text: str | None
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A conjunct evaluated at read time: `sql` over hidden columns, with the query's own placeholders.
+
+    It is left out of a request in which one of its variables is absent (optional).
+    """
+
+    sql: str
+    written: str
+    variables: tuple[str, ...]
+    columns: tuple[str, ...]
+    comparison: tuple[str, str, str] | None
+    """(column, operator, variable) where the condition is `column operator {variable}`."""
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """LIMIT and OFFSET of the query, applied to the filtered rows: numbers, or the variables that hold
+    them.
+    """
+
+    limit: int | str | None = None
+    offset: int | str = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one version is materialized and read.
+
+    `materialize_sql` gives the result's columns in the query's order, then the hidden ones, rows ordered by
+    (seek dimensions, the query's ORDER BY, all result columns): what remains after the filter is in live's
+    order. `width` counts the result's columns; None until a DESCRIBE has told (`SELECT *`).
+    `finish_sql` is the query's own text above the cut, over the hidden columns of a table `__asset`; None
+    where the filtered rows are the answer.
+    `notes` name aggregates that ClickHouse itself does not reproduce from run to run.
+    """
+
+    key: str
+    materialize_sql: str
+    dimensions: tuple[Dimension, ...]
+    conditions: tuple[Condition, ...] = ()
+    cut: Cut = field(default_factory=Cut)
+    finish_sql: str | None = None
+    width: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def seek(self) -> tuple[Dimension, ...]:
+        """The one-value dimensions, in the order in which the rows are sorted."""
+        return tuple(dimension for dimension in self.dimensions if dimension.variable is not None)
+
+    @property
+    def hidden(self) -> tuple[str, ...]:
+        return tuple(dimension.column for dimension in self.dimensions)

@@ -1,0 +1,126 @@
+"""Every reason why a query is not materialized: its stable code, what is in the way, what to write instead.
+
+`docs/plan.md` lists them with the shapes that are served.
+"""
+
+from __future__ import annotations
+
+from endpoints.query.plan.model import Refusal
+
+REASONS: dict[str, tuple[str, str]] = {
+    "unreadable": ("{what}", "Write it as one SELECT with its clauses in the usual order."),
+    "partitions": (
+        "partitioned versions are not materialized yet",
+        "Leave `partitions` out of `materialize`.",
+    ),
+    "clock": (
+        "{what} reads the clock, and rows are kept longer than a moment",
+        "Take the moment as a variable with a default, such as `now - 7d`: fixed once per request.",
+    ),
+    "nondeterministic": (
+        "{what} does not give the same answer twice, or not on another server",
+        "Leave it out, or leave out `materialize` so that the query always runs live.",
+    ),
+    "hidden_name": ("the name {what} is one that plans use", "Choose another name."),
+    "set_operator": (
+        "a variable in a UNION, INTERSECT or EXCEPT",
+        "Put the union into a subquery of FROM and the variable's condition in the outer WHERE.",
+    ),
+    "with_totals": (
+        "WITH TOTALS has no place in an answer's rows",
+        "Ask for the totals in an endpoint of their own.",
+    ),
+    "rollup": ("subtotals of one value's rows would mix with another's", "Write one endpoint per level."),
+    "with_fill": (
+        "WITH FILL makes rows where the filter leaves none",
+        "Fill gaps where the answer is used.",
+    ),
+    "with_ties": (
+        "WITH TIES counts the rows of all values together",
+        "Write LIMIT without TIES and order by more columns.",
+    ),
+    "sample": (
+        "SAMPLE of a number of rows depends on how many rows the filter leaves",
+        "Sample a share instead: SAMPLE 0.1.",
+    ),
+    "settings": ("the setting {what} may change the answer", "Leave it out of the query."),
+    "placeholder_in_with": ("a variable in WITH", "Use it in the WHERE of the outer SELECT."),
+    "placeholder_in_select": (
+        "a variable in the SELECT list",
+        "Return the plain value and calculate where it is used.",
+    ),
+    "placeholder_in_from": (
+        "a variable inside FROM: in a subquery, a join or a table function",
+        "Move its condition into the WHERE of the outer SELECT.",
+    ),
+    "placeholder_in_group_by": ("a variable in GROUP BY", "Group by the plain expression."),
+    "placeholder_in_window": ("a variable in WINDOW", "Write the number into the query."),
+    "placeholder_in_qualify": (
+        "a variable in QUALIFY",
+        "Return the ranking and filter where it is used.",
+    ),
+    "placeholder_in_order_by": ("a variable in ORDER BY", "Order by plain columns."),
+    "placeholder_in_limit_by": ("a variable in LIMIT … BY", "Write the number into the query."),
+    "placeholder_in_subquery": (
+        "a variable in a condition that holds a subquery",
+        "Write the condition on a column of the outer SELECT.",
+    ),
+    "bucket": (
+        "`bucket` of {what} is not materialized yet",
+        "Leave `bucket` out, or truncate the column in the query itself.",
+    ),
+    "prewhere_final": (
+        "a variable in PREWHERE of a FINAL read filters before rows are replaced",
+        "Write the condition in WHERE.",
+    ),
+    "having": ("a variable in HAVING without GROUP BY", "Write the condition in WHERE."),
+    "array_join": (
+        "arrayJoin in a condition makes rows as well",
+        "Write has(array, {{variable:Type}}), or ARRAY JOIN in FROM.",
+    ),
+    "lambda": ("a variable in a condition with a lambda", "Compare a column or a function of columns."),
+    "xor": ("a variable in a condition with XOR", "Write it with AND, OR and NOT."),
+    "window": (
+        "window functions over rows that the condition filters",
+        "Use `=` with a variable that is always given.",
+    ),
+    "window_name": ("a window that builds on another one", "Write each window in full."),
+    "not_a_key": (
+        "{what} is no GROUP BY key, and groups would mix rows that the condition tells apart",
+        "Compare a GROUP BY key, or use `=` with a variable that is always given.",
+    ),
+    "distinct": (
+        "DISTINCT would mix rows that differ in {what}",
+        "Select it as well, or use `=` with a variable that is always given.",
+    ),
+    "limit_by": (
+        "LIMIT BY would count rows that differ in {what}",
+        "Use `=` with a variable that is always given.",
+    ),
+    "global_aggregate": (
+        "an aggregate without GROUP BY answers one row even where nothing matches",
+        "Add GROUP BY the compared expression.",
+    ),
+    "group_by_nothing": ("GROUP BY () has no key to add to", "Group by the compared expression."),
+    "order_by_all": ("ORDER BY ALL with a direction", "Name the columns to order by."),
+    "limit": (
+        "LIMIT and OFFSET must be whole numbers, or variables of an unsigned type",
+        "Write a number, or {{n:UInt64}}.",
+    ),
+    "condition": (
+        "{what} is evaluated by ClickHouse only, which does not read assets yet",
+        "Compare a column with `= < <= > >=` and a variable of its own type.",
+    ),
+    "type": (
+        "{what}",
+        "Declare the variable with the type of what it is compared with.",
+    ),
+    "columns": ("the plan's columns are not the query's", "Name every column that the query returns."),
+    "unplannable": ("ClickHouse cannot read the plan: {what}", "Write the query in plainer words."),
+}
+
+
+def refusal(code: str, line: int, what: str = "") -> Refusal:
+    """The refusal of that code; `what` fills its sentence."""
+    detail, fix = REASONS[code]
+    return Refusal(code, detail.format(what=what), line, fix.format())

@@ -1,0 +1,83 @@
+"""What stands in the way of a plan, whatever its variables: each with a code, a place and a way out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from endpoints.query.lexer import Kind
+from endpoints.query.plan.functions import is_clock, is_nondeterministic
+from endpoints.query.plan.model import Refusal
+from endpoints.query.plan.reasons import refusal
+from endpoints.query.plan.select import Select, Source, Span
+
+_HIDDEN_NAME = re.compile(r"__(d|k|s|row|asset)\d*")
+_CLOCK_WORDS = ("CURRENT_DATE", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP")
+
+# Settings that decide how a query runs, never what it answers.
+_SAFE_SETTINGS = frozenset(
+    (
+        "max_threads",
+        "max_block_size",
+        "max_execution_time",
+        "max_memory_usage",
+        "max_rows_to_read",
+        "max_bytes_to_read",
+        "max_bytes_before_external_group_by",
+        "max_bytes_before_external_sort",
+        "optimize_read_in_order",
+        "optimize_aggregation_in_order",
+        "optimize_move_to_prewhere",
+        "use_uncompressed_cache",
+        "priority",
+        "log_comment",
+        "load_balancing",
+    )
+)
+
+_REFUSED_WORDS = (
+    ("GROUP BY", ("TOTALS",), "with_totals"),
+    ("GROUP BY", ("ROLLUP", "CUBE", "GROUPING"), "rollup"),
+    ("ORDER BY", ("FILL", "INTERPOLATE"), "with_fill"),
+    ("LIMIT", ("TIES",), "with_ties"),
+)
+
+
+def not_reproducible(source: Source, clock: str | None) -> Iterator[Refusal]:
+    """Calls whose answer is not a function of the tables' rows."""
+    for index, token in enumerate(source.tokens):
+        called = source.is_op(index + 1, "(")
+        if index and source.is_op(index - 1, "."):
+            continue
+        if (called or token.word in _CLOCK_WORDS) and is_clock(token.name):
+            yield refusal("clock", token.line, token.name)
+        elif called and is_nondeterministic(token.name):
+            yield refusal("nondeterministic", token.line, token.name)
+
+
+def under_variables(select: Select) -> Iterator[Refusal]:
+    """Shapes through which no dimension is carried."""
+    source = select.source
+    for token in source.tokens:
+        if _HIDDEN_NAME.fullmatch(token.name):
+            yield refusal("hidden_name", token.line, token.name)
+    for clause, words, code in _REFUSED_WORDS:
+        body = select.body(clause)
+        found = next((i for i in body or () if source.word(i) in words), None)
+        if found is not None:
+            yield refusal(code, source.tokens[found].line)
+    yield from _sample(source, select.body("FROM"))
+    settings = select.body("SETTINGS")
+    for part in source.split(settings) if settings else ():
+        name = source.tokens[part.first].name
+        if name not in _SAFE_SETTINGS:
+            yield refusal("settings", source.line(part), name)
+
+
+def _sample(source: Source, body: Span | None) -> Iterator[Refusal]:
+    for index in body or ():
+        if source.word(index) != "SAMPLE" or source.tokens[index + 1].kind is not Kind.NUMBER:
+            continue
+        relative = "." in source.tokens[index + 1].text or source.is_op(index + 2, "/")
+        if not relative:
+            yield refusal("sample", source.tokens[index].line)

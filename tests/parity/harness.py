@@ -1,0 +1,155 @@
+"""Asset against live: one version materialized for real, then asked both ways with the same values."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from endpoints.definition import Version
+from endpoints.definition.model import Limits, Materialize, Variable
+from endpoints.lake.files import FileCache
+from endpoints.lake.manifest import Manifest, Server
+from endpoints.lake.publish import Lake, Published
+from endpoints.lake.read import AssetReader
+from endpoints.lake.store import Store
+from endpoints.query.bind import Bound, bind, live_statement
+from endpoints.query.plan import Plan, Refused, check_plan, make_plan
+from endpoints.query.variables import placeholders
+from endpoints.rows import Rows
+from endpoints.types import parse_type, storage_schema
+from endpoints.warehouse.embedded import EmbeddedWarehouse
+from endpoints.warehouse.protocol import Caps, Statement, Warehouse
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A query, which of its variables are optional, and the sets of values to ask for."""
+
+    sql: str
+    given: Sequence[Mapping[str, object]] = ({},)
+    optional: frozenset[str] = frozenset()
+
+
+@dataclass
+class Outcome:
+    """What came of a case: why it was refused, or how many answers were compared, and those that differ."""
+
+    refused: Refused | None = None
+    compared: int = 0
+    differences: list[str] = field(default_factory=list)
+
+
+def version_of(sql: str, optional: frozenset[str] = frozenset()) -> Version:
+    """A version with that SQL, as loading would give it."""
+    variables: dict[str, Variable] = {}
+    for place in placeholders(sql):
+        drop = place.name in optional
+        variable = Variable(place.name, parse_type(place.type_text), not drop, drop, line=place.line)
+        variables.setdefault(place.name, variable)
+    number = next(_numbers)
+    return Version(
+        endpoint="parity",
+        number=number,
+        sql=sql,
+        sql_file=Path("v1.sql"),
+        variables=variables,
+        freshness=timedelta(hours=1),
+        cache=timedelta(hours=1),
+        live_when=frozenset(),
+        materialize=Materialize(None, None),
+        contract=None,
+        limits=Limits(),
+        deprecated=None,
+        sunset=None,
+        public=False,
+        clock=None,
+        description=None,
+        fingerprint="f",
+        lock_parts={},
+        lock_fingerprint="f",
+    )
+
+
+class Bench:
+    """A warehouse and a lake, and the two ways to an answer."""
+
+    def __init__(self, warehouse: Warehouse, folder: Path) -> None:
+        self.warehouse = warehouse
+        self.lake = Lake(Store(f"file://{folder}"))
+        self.reader = AssetReader(FileCache(self.lake.store, folder / "cache", 2**30))
+
+    @classmethod
+    def over(cls, data: Path, lake: Path) -> Bench:
+        """Embedded ClickHouse over a folder of files, and an empty lake."""
+        return cls(EmbeddedWarehouse(data, workers=1), lake)
+
+    def plan(self, version: Version) -> Plan | Refused:
+        planned = make_plan(version)
+        return planned if isinstance(planned, Refused) else check_plan(planned, version, self.warehouse)
+
+    def materialize(self, version: Version, plan: Plan, row_group_rows: int | None = None) -> Manifest:
+        attempt = self.lake.begin(version.endpoint, version.number, fingerprint="f", run_id="r")
+        with self.warehouse.run(Statement(plan.materialize_sql), Caps()) as result:
+            sort = [dimension.column for dimension in plan.seek]
+            with attempt.writer("all", result.columns, sort=sort) as writer:
+                for batch in result:
+                    writer.write(batch)
+            entry = attempt.entry(writer.close(), result.columns, as_of=NOW)
+            server = Server("26.9", result.timezone)
+        published = attempt.publish({"all": entry}, server)
+        assert isinstance(published, Published)
+        return published.manifest
+
+    def live(self, bound: Bound, width: int) -> Rows:
+        """All rows of the live query, in the total order that pages have."""
+        with self.warehouse.run(live_statement(bound, total_order=width), Caps()) as result:
+            table = pa.Table.from_batches(list(result), storage_schema(result.columns))
+            return Rows(result.columns, table, result.timezone, False)
+
+    def run(self, case: Case) -> Outcome:
+        """Every set of values both ways, whole and as a page."""
+        outcome = Outcome()
+        version = version_of(case.sql, case.optional)
+        plan = self.plan(version)
+        if isinstance(plan, Refused):
+            outcome.refused = plan
+            return outcome
+        manifest = self.materialize(version, plan)
+        assert plan.width is not None
+        for given in case.given:
+            bound = bind(version, given, now=NOW)
+            live = self.live(bound, plan.width)
+            for limit, offset in ((None, 0), (2, 0), (3, 1)):
+                asset = self.reader.read(manifest, plan, bound, limit=limit, offset=offset, max_rows=100_000)
+                outcome.compared += 1
+                why = difference(asset, live, limit, offset)
+                if why:
+                    outcome.differences.append(f"{case.sql}\n{given} limit={limit} offset={offset}: {why}")
+        return outcome
+
+
+def difference(asset: Rows, live: Rows, limit: int | None, offset: int) -> str | None:
+    """What is not the same, exactly: names, types, rows, order, and whether rows follow."""
+    if asset.columns != live.columns:
+        return f"columns {asset.columns} are not {live.columns}"
+    size = live.table.num_rows if limit is None else limit
+    page = live.table.slice(offset, size)
+    one, other = rows_of(asset.table), rows_of(page)
+    if one != other:
+        return f"asset {one[:20]} ({len(one)} rows), live {other[:20]} ({len(other)} rows)"
+    follows = live.table.num_rows > offset + size
+    return None if asset.has_more == follows else f"has_more is {asset.has_more}"
+
+
+def rows_of(table: pa.Table) -> list[tuple[str, ...]]:
+    """Rows that compare as they print: NaN with NaN, -0.0 not with 0.0; duplicate names kept."""
+    columns = [[repr(value.as_py()) for value in column] for column in table.columns]
+    return list(zip(*columns, strict=True)) if columns else []
