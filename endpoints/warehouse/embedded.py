@@ -6,22 +6,23 @@ through a pipe as Arrow, a block at a time: a slow reader slows the query down, 
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import pyarrow as pa
 
-from endpoints.errors import OverLimit, QueryCancelled, WarehouseUnavailable
+from endpoints.errors import WarehouseUnavailable
 from endpoints.types import Column, check_storable, parse_type, render_parameter, to_storage_batch
-from endpoints.warehouse.failures import QUERY_WAS_CANCELLED, TOO_MANY_ROWS_OR_BYTES, failure_of
+from endpoints.warehouse.failures import failure_of
 from endpoints.warehouse.process import WorkerProcess
 from endpoints.warehouse.protocol import Caps, ServerInfo, Statement
+from endpoints.warehouse.running import RunningQuery
 from endpoints.warehouse.text import describe_sql, own_settings, without_semicolon
 from endpoints.warehouse.worker import BATCH, COLUMNS, DONE, FAILED, STARTED
 
@@ -32,7 +33,7 @@ _TIMEZONE: Final = "UTC"  # the workers' TZ
 
 
 class EmbeddedWarehouse:
-    """`chdb://DIR`. Starts workers when queries need them, at most `workers`, and one more for quick questions."""
+    """`chdb://DIR`. Starts workers when queries need them: at most `workers`, and one for quick questions."""
 
     def __init__(self, folder: Path, workers: int = 2) -> None:
         self._folder = folder
@@ -105,8 +106,10 @@ class EmbeddedWarehouse:
         return result
 
 
-class EmbeddedResult:
-    """A query in a worker. The worker goes back to the pool after the last row, and is killed after anything else."""
+class EmbeddedResult(RunningQuery):
+    """A query in a worker, which goes back to the pool after the last row and is killed on anything else."""
+
+    timezone = _TIMEZONE
 
     def __init__(
         self,
@@ -116,106 +119,44 @@ class EmbeddedResult:
         caps: Caps,
         query_id: str,
     ) -> None:
-        self.columns: tuple[Column, ...] = ()
-        self.timezone = _TIMEZONE
-        self.query_id = query_id
-        self._pool, self._slots, self._caps = pool, slots, caps
-        self._worker: WorkerProcess | None = worker
-        self._lock = threading.Lock()
-        self._cancelled = False
+        super().__init__(caps, query_id)
+        self._pool, self._worker, self._slots = pool, worker, slots
         self._deadline: float | None = None
-        self._rows = 0
 
     def begin(self, request: Mapping[str, Any]) -> None:
         """Send the query and wait for its columns."""
-        assert self._worker is not None
         self._deadline = time.monotonic() + _START_UP.total_seconds()
         self._worker.send(request)
         self._expect(STARTED)
-        if self._caps.timeout is None:
-            self._deadline = None
-        else:
-            self._deadline = time.monotonic() + (self._caps.timeout + _GRACE).total_seconds()
-        self.columns = tuple(Column(name, parse_type(kind)) for name, kind in _json(self._expect(COLUMNS)))
+        timeout = self.caps.timeout
+        self._deadline = None if timeout is None else time.monotonic() + (timeout + _GRACE).total_seconds()
+        columns = json.loads(bytes(self._expect(COLUMNS)))
+        self.columns = tuple(Column(name, parse_type(kind)) for name, kind in columns)
 
-    def __iter__(self) -> Iterator[pa.RecordBatch]:
-        while (body := self._next()) is not None:
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        while (body := self._expect(BATCH, DONE)) is not None:
             with pa.ipc.open_file(pa.py_buffer(body)) as file:
                 for index in range(file.num_record_batches):
-                    batch = file.get_batch(index)
-                    self._count(batch.num_rows)
-                    yield to_storage_batch(batch, self.columns)
+                    yield to_storage_batch(file.get_batch(index), self.columns)
 
-    def cancel(self) -> None:
-        """Stop the query, from any thread, by killing its worker."""
-        with self._lock:
-            if self._worker is not None:
-                self._cancelled = True
-                self._worker.kill()
+    def _stop(self) -> None:
+        self._worker.kill()
 
-    def close(self) -> None:
-        """Give the worker up, killing it if the query has not ended."""
-        self._release(reusable=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _next(self) -> memoryview | None:
-        """The next batch, None after the last."""
-        if self._worker is None:
-            if self._cancelled:
-                raise QueryCancelled("the query was cancelled", QUERY_WAS_CANCELLED)
-            return None
-        kind, body = self._receive(self._worker)
-        if kind == DONE:
-            self._release(reusable=True)
-            return None
-        if kind == FAILED:
-            self._release(reusable=True)
-            raise failure_of(bytes(body).decode(errors="replace"))
-        assert kind == BATCH, kind
-        return body
-
-    def _expect(self, wanted: bytes) -> memoryview:
-        assert self._worker is not None
-        kind, body = self._receive(self._worker)
-        if kind == FAILED:
-            self._release(reusable=True)
-            raise failure_of(bytes(body).decode(errors="replace"))
-        assert kind == wanted, kind
-        return body
-
-    def _receive(self, worker: WorkerProcess) -> tuple[bytes, memoryview]:
-        try:
-            return worker.receive(self._deadline)
-        except BaseException:
-            self._release(reusable=False)
-            if self._cancelled:
-                raise QueryCancelled("the query was cancelled", QUERY_WAS_CANCELLED) from None
-            raise
-
-    def _count(self, rows: int) -> None:
-        """ClickHouse checks the limit per block; here it is exact."""
-        self._rows += rows
-        if self._caps.max_rows is not None and self._rows > self._caps.max_rows:
-            self.close()
-            raise OverLimit(f"the result has more than {self._caps.max_rows} rows", TOO_MANY_ROWS_OR_BYTES)
-
-    def _release(self, *, reusable: bool) -> None:
-        with self._lock:
-            worker, self._worker = self._worker, None
-        if worker is None:
-            return
-        if reusable and not self._cancelled:
-            self._pool.give_back(worker)
+    def _give_back(self, reusable: bool) -> None:
+        if reusable:
+            self._pool.give_back(self._worker)
         else:
-            self._pool.replace(worker)
+            self._pool.replace(self._worker)
         self._slots.release()
+
+    def _expect(self, wanted: bytes, last: bytes | None = None) -> memoryview | None:
+        """The body of the next frame, which must be `wanted`; None if it is `last`."""
+        kind, body = self._worker.receive(self._deadline)
+        if kind == FAILED:
+            self._end(reusable=True)  # the worker has dropped the session, and is ready for the next query
+            raise failure_of(bytes(body).decode(errors="replace"))
+        assert kind in (wanted, last), kind
+        return body if kind == wanted else None
 
 
 class _Pool:
@@ -299,9 +240,3 @@ def _cap_settings(caps: Caps) -> str:
         "max_memory_usage": str(caps.max_memory or 0),
     }
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
-
-
-def _json(body: memoryview) -> Any:
-    import json
-
-    return json.loads(bytes(body))

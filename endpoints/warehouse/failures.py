@@ -64,7 +64,7 @@ _CODE: Final = re.compile(r"Code: (\d+)\. ?(?:DB::Exception: )?")
 
 
 def failure(code: int | None, message: str) -> WarehouseError:
-    """The error for ClickHouse's `code`; its message without stack trace, for operators and never for callers."""
+    """The error for ClickHouse's `code`. Its message, without stack trace, is for operators only."""
     text = message.partition("Stack trace:")[0].strip()
     return _BY_CODE.get(code or 0, BadQuery)(text, code)
 

@@ -12,8 +12,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, cast
 
 import endpoints
 from endpoints.errors import QueryTimeout, WarehouseUnavailable
@@ -25,7 +26,7 @@ _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
 
 def _environment(scratch: str) -> dict[str, str]:
-    """What a worker may know: no keys, no cloud credentials, no settings. UTC, so that times mean the same anywhere."""
+    """What a worker may know: no keys, credentials or settings. UTC: times mean the same everywhere."""
     source = str(Path(endpoints.__file__).parent.parent)
     own = {"HOME": scratch, "TMPDIR": scratch, "TZ": "UTC", "PYTHONPATH": source}
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | own
@@ -38,9 +39,9 @@ class WorkerProcess:
         self._scratch = tempfile.mkdtemp(prefix="endpoints-chdb-")
         self._log = Path(self._scratch) / "stderr"
         with self._log.open("wb") as log:
-            # A process group of its own: Ctrl-C in a terminal is the parent's to handle. No PR_SET_PDEATHSIG: it
-            # fires when the thread that started the child ends, and ours come from thread pools.
-            self._process = subprocess.Popen(
+            # A process group of its own: Ctrl-C in a terminal is the parent's to handle. No PR_SET_PDEATHSIG:
+            # it fires when the thread that started the child ends, and ours come from thread pools.
+            self._process = subprocess.Popen(  # noqa: S603  (our own module, no caller's words)
                 [sys.executable, "-P", "-m", "endpoints.warehouse.worker", str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -49,8 +50,8 @@ class WorkerProcess:
                 env=_environment(self._scratch),
                 process_group=0,
             )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self._stdin = cast(BinaryIO, self._process.stdin)
+        self._stdout = cast(BinaryIO, self._process.stdout)
         fcntl.fcntl(self._stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     @property
@@ -68,7 +69,7 @@ class WorkerProcess:
             raise self._gone() from None
 
     def receive(self, deadline: float | None) -> tuple[bytes, memoryview]:
-        """The next frame. QueryTimeout past `deadline` (time.monotonic), WarehouseUnavailable if the worker died."""
+        """The next frame. QueryTimeout past `deadline` (monotonic); WarehouseUnavailable if the worker died."""
         kind, length = HEADER.unpack(self._read(HEADER.size, deadline))
         return kind, self._read(length, deadline)
 
@@ -81,10 +82,8 @@ class WorkerProcess:
         self._process.kill()
         self._process.wait()
         for stream in (self._stdin, self._stdout):
-            try:
+            with suppress(BrokenPipeError):  # a request that it never read
                 stream.close()
-            except BrokenPipeError:  # a request that it never read
-                pass
         shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _read(self, length: int, deadline: float | None) -> memoryview:

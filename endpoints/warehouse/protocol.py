@@ -1,7 +1,7 @@
 """The warehouse, as everything above it sees it: one protocol, two implementations.
 
-`EmbeddedWarehouse` (chDB over a folder of files) and `NativeWarehouse` (a ClickHouse server) behave alike: the
-same Arrow, the same column types, the same errors. `tests/warehouse/conformance.py` runs against both.
+`EmbeddedWarehouse` (chDB over a folder of files) and `NativeWarehouse` (a ClickHouse server) behave alike:
+the same Arrow, the same column types, the same errors. One suite of tests runs against both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from endpoints.types import ClickHouseType, Column, Value
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One SELECT and the values of its `{name:Type}` placeholders. Values are bound, never spliced by callers."""
+    """One SELECT and the values of its `{name:Type}` placeholders, which the warehouse binds."""
 
     sql: str
     parameters: Mapping[str, tuple[ClickHouseType, Value]] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class ServerInfo:
 
 
 class Result(Protocol):
-    """A running query: record batches in storage form (`endpoints.types.storage_schema(columns)`), as they come.
+    """A running query: record batches in storage form (`types.storage_schema(columns)`), as they come.
 
     Not known to be good until it has ended: ClickHouse can fail after millions of rows, and iteration then
     raises a WarehouseError. Leaving early (`close`, or the end of `with`) stops the query.

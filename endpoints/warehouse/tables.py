@@ -1,8 +1,8 @@
-"""The tables of embedded ClickHouse: what lies in a folder. Runs in its worker processes, on the standard library.
+"""The tables of embedded ClickHouse: what lies in a folder. Runs in its workers, on the standard library.
 
-`DIR/T.parquet`, `DIR/T.csv`, `DIR/T/*.parquet` and `DIR/T/*.csv` are table T. Types are what ClickHouse infers, with
-one difference: a column is Nullable only if some row holds a NULL (or some file lacks the column). Parquet
-writers mark every column optional and CSV says nothing, so that inference alone would make all of them Nullable.
+`DIR/T.parquet`, `DIR/T.csv`, `DIR/T/*.parquet` and `DIR/T/*.csv` are table T. Types are what ClickHouse
+infers, with one difference: a column is Nullable only if some row holds a NULL, or some file lacks it. (Parquet
+writers mark every column optional and CSV says nothing: inference alone makes all of them Nullable.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Source:
 
     @property
     def path(self) -> str:
-        """The files as ClickHouse's `file()` and ENGINE=File take them: exactly these, whatever is added later."""
+        """The files as ClickHouse's `file()` and ENGINE=File take them: these, whatever is added later."""
         paths = [file[0] for file in self.files]
         if len(paths) == 1:
             return paths[0]
@@ -51,7 +51,7 @@ class Tables:
         self.broken: dict[str, str] = {}
 
     def refresh(self) -> None:
-        """Make, replace and drop tables where files have come, changed or gone. Costs one scan of the folder."""
+        """Make, replace and drop tables where files came, changed or went. Costs one scan of the folder."""
         found, self.broken = scan(self._folder)
         for name in self._made.keys() - found.keys():
             self._query(f"DROP TABLE {quoted(name)}")
@@ -94,22 +94,23 @@ class Tables:
     def _nulls(self, source: Source) -> dict[tuple[str, int, int], dict[str, bool]]:
         """Per file and column: does it hold NULLs? Yes where statistics do not say."""
         rows = self._query(
-            "SELECT _path, arrayMap(c -> tuple(c.path, toString(toUInt8(arrayExists(g -> arrayExists(s ->"
-            " s.path = c.path AND ifNull(s.statistics.null_count, 1) > 0, g.columns), row_groups)))), columns)"
+            "SELECT _path, arrayMap(c -> tuple(c.path, toString(toUInt8(arrayExists(g -> arrayExists(s -> "  # noqa: S608
+            "s.path = c.path AND ifNull(s.statistics.null_count, 1) > 0, g.columns), row_groups)))), columns)"
             f" FROM file({literal(source.path)}, ParquetMetadata)"
         )
         by_path = {path: {name: flag == "1" for name, flag in columns} for path, columns in rows}
         return {file: by_path.get(file[0], {}) for file in source.files}
 
     def _csv(self, source: Source) -> list[tuple[str, str]]:
-        """Types from the first rows; where a later row contradicts them, from all rows. Empty fields are NULL."""
+        """Types from the first rows, or from all if a later one contradicts them. Empty fields are NULL."""
         table = f"file({literal(source.path)}, CSVWithNames)"
         try:
             return self._without_nulls(table, self._query(f"DESCRIBE TABLE {table}"))
         except Exception:
             whole = (
-                f"SETTINGS input_format_max_rows_to_read_for_schema_inference = {_WHOLE},"
-                f" input_format_max_bytes_to_read_for_schema_inference = {_WHOLE}, schema_inference_mode = 'union'"
+                f"SETTINGS input_format_max_rows_to_read_for_schema_inference = {_WHOLE}, "
+                f"input_format_max_bytes_to_read_for_schema_inference = {_WHOLE}, "
+                "schema_inference_mode = 'union'"
             )
             return self._without_nulls(table, self._query(f"DESCRIBE TABLE {table} {whole}"))
 
@@ -117,7 +118,7 @@ class Tables:
         structure = ", ".join(f"{quoted(name)} {kind}" for name, kind, *_ in columns)
         typed = f"{table[:-1]}, {literal(structure)})"
         flags = ", ".join(f"toString(max(isNull({quoted(name)})))" for name, *_ in columns)
-        [counts] = self._query(f"SELECT {flags} FROM {typed}")
+        [counts] = self._query(f"SELECT {flags} FROM {typed}")  # noqa: S608  (quoted)
         return [
             (name, kind if flag == "1" else plain(kind))
             for (name, kind, *_), flag in zip(columns, counts, strict=True)
@@ -125,7 +126,7 @@ class Tables:
 
 
 def scan(folder: Path) -> tuple[dict[str, Source], dict[str, str]]:
-    """The tables in a folder, and of those that cannot be, why. Hidden files and other endings are no tables."""
+    """The tables in a folder, and why others cannot be. Hidden files and other endings are no tables."""
     found: dict[str, list[Source]] = {}
     broken: dict[str, str] = {}
     for entry in sorted(folder.iterdir()):

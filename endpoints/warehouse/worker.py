@@ -1,10 +1,10 @@
 """The worker process of embedded ClickHouse: `python -m endpoints.warehouse.worker DIR`.
 
 Reads requests from standard input, answers on the descriptor that was standard output; both are framed: one
-byte of kind, eight of length, then the body. One query at a time, each in a session of its own, since chDB 4.4 puts rows
-of a query that failed in front of the next result of the same session. It never cancels: chDB's `cancel()`
-blocks for as long as an aggregation runs, and lets a stopped result look complete. Whoever wants a query
-stopped kills this process. It ends when its standard input does, so that it cannot outlive its parent.
+byte of kind, eight of length, then the body. One query at a time, each in a session of its own, since
+chDB 4.4 puts rows of a query that failed in front of the next result of the same session. It never cancels:
+chDB's `cancel()` blocks for as long as an aggregation runs, and lets a stopped result look complete. Whoever
+wants a query stopped kills this process. It ends when its standard input does: it cannot outlive its parent.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Worker:
                 write_frame(self._out, BATCH, chunk.bytes())
 
     def _explain(self, message: str) -> str:
-        """What chDB says, and which files are no tables: one of them may be the table that it does not know."""
+        """What chDB says; where it does not know a table, also which files could not become one."""
         unreadable = "".join(
             f" Table {name} could not be made: {why}." for name, why in self._tables.broken.items()
         )
