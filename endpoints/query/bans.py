@@ -11,10 +11,11 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 from endpoints.query.lexer import Kind, Token, significant, tokenize
-from endpoints.query.structure import operand_positions, selects, strip_semicolons, top_level
+from endpoints.query.structure import closing, operand_positions, selects, strip_semicolons, top_level
 
 
 class Ban(NamedTuple):
@@ -44,7 +45,91 @@ TABLE_FUNCTIONS: Final = frozenset(
 # called; after FROM and JOIN an unknown one is refused as well.
 REFUSED_TABLE_FUNCTIONS: Final = frozenset(
     name.lower()
-    for name in ["arrowstream", "azureBlobStorage", "azureBlobStorageCluster", "bigquery", "cluster", "clusterAllReplicas", "cosn", "deltaLake", "deltaLakeAzure", "deltaLakeAzureCluster", "deltaLakeCluster", "deltaLakeLocal", "deltaLakeS3", "deltaLakeS3Cluster", "dictionary", "eval", "executable", "file", "fileCluster", "filesystem", "fuzzJSON", "fuzzQuery", "gcs", "generateRandom", "hdfs", "hdfsCluster", "hudi", "hudiCluster", "iceberg", "icebergAzure", "icebergAzureCluster", "icebergCluster", "icebergHDFS", "icebergHDFSCluster", "icebergLocal", "icebergLocalCluster", "icebergS3", "icebergS3Cluster", "input", "jdbc", "loop", "merge", "mergeTreeAnalyzeIndexes", "mergeTreeAnalyzeIndexesUUID", "mergeTreeCodecBlockCounts", "mergeTreeIndex", "mergeTreeProjection", "mergeTreeTextIndex", "mongodb", "mysql", "odbc", "oss", "paimon", "paimonAzure", "paimonAzureCluster", "paimonCluster", "paimonHDFS", "paimonHDFSCluster", "paimonLocal", "paimonS3", "paimonS3Cluster", "postgresql", "prometheusQuery", "prometheusQueryRange", "python", "redis", "remote", "remoteSecure", "s3", "s3Cluster", "sqlite", "SQLStandardValues", "timeSeriesData", "timeSeriesMetricFamilies", "timeSeriesMetrics", "timeSeriesSamples", "timeSeriesSelector", "timeSeriesTags", "url", "urlCluster", "viewExplain", "viewIfPermitted", "ytsaurus"]
+    for name in [
+        "arrowstream",
+        "azureBlobStorage",
+        "azureBlobStorageCluster",
+        "bigquery",
+        "cluster",
+        "clusterAllReplicas",
+        "cosn",
+        "deltaLake",
+        "deltaLakeAzure",
+        "deltaLakeAzureCluster",
+        "deltaLakeCluster",
+        "deltaLakeLocal",
+        "deltaLakeS3",
+        "deltaLakeS3Cluster",
+        "dictionary",
+        "eval",
+        "executable",
+        "file",
+        "fileCluster",
+        "filesystem",
+        "fuzzJSON",
+        "fuzzQuery",
+        "gcs",
+        "generateRandom",
+        "hdfs",
+        "hdfsCluster",
+        "hudi",
+        "hudiCluster",
+        "iceberg",
+        "icebergAzure",
+        "icebergAzureCluster",
+        "icebergCluster",
+        "icebergHDFS",
+        "icebergHDFSCluster",
+        "icebergLocal",
+        "icebergLocalCluster",
+        "icebergS3",
+        "icebergS3Cluster",
+        "input",
+        "jdbc",
+        "loop",
+        "merge",
+        "mergeTreeAnalyzeIndexes",
+        "mergeTreeAnalyzeIndexesUUID",
+        "mergeTreeCodecBlockCounts",
+        "mergeTreeIndex",
+        "mergeTreeProjection",
+        "mergeTreeTextIndex",
+        "mongodb",
+        "mysql",
+        "odbc",
+        "oss",
+        "paimon",
+        "paimonAzure",
+        "paimonAzureCluster",
+        "paimonCluster",
+        "paimonHDFS",
+        "paimonHDFSCluster",
+        "paimonLocal",
+        "paimonS3",
+        "paimonS3Cluster",
+        "postgresql",
+        "prometheusQuery",
+        "prometheusQueryRange",
+        "python",
+        "redis",
+        "remote",
+        "remoteSecure",
+        "s3",
+        "s3Cluster",
+        "sqlite",
+        "SQLStandardValues",
+        "timeSeriesData",
+        "timeSeriesMetricFamilies",
+        "timeSeriesMetrics",
+        "timeSeriesSamples",
+        "timeSeriesSelector",
+        "timeSeriesTags",
+        "url",
+        "urlCluster",
+        "viewExplain",
+        "viewIfPermitted",
+        "ytsaurus",
+    ]
 )
 _DICTIONARIES: Final = re.compile(r"dict(get|has|isin)\w*|joinget(ornull)?")
 # Functions that reach outside the query's own rows: hosts, services, files, the server's configuration, time itself.
@@ -59,8 +144,31 @@ _SYSTEM_TABLES: Final = frozenset({"one", "numbers", "numbers_mt", "zeros", "zer
 
 # Settings that a query may carry: they say what it means, or how ClickHouse goes about it.
 SETTINGS: Final = frozenset(
-    ["aggregate_functions_null_for_empty", "cast_keep_nullable", "dictionary_use_async_executor", "distributed_product_mode", "enable_analyzer", "allow_experimental_analyzer", "final", "force_index_by_date", "force_primary_key", "group_by_use_nulls", "join_algorithm", "join_default_strictness", "join_use_nulls", "joined_subquery_requires_alias", "optimize_aggregation_in_order", "optimize_move_to_prewhere", "optimize_read_in_order", "optimize_skip_unused_shards", "session_timezone", "transform_null_in", "union_default_mode", "use_skip_indexes"]
-) - {"session_timezone", "dictionary_use_async_executor"}
+    [
+        "aggregate_functions_null_for_empty",
+        "cast_keep_nullable",
+        "dictionary_use_async_executor",
+        "distributed_product_mode",
+        "enable_analyzer",
+        "allow_experimental_analyzer",
+        "final",
+        "force_index_by_date",
+        "force_primary_key",
+        "group_by_use_nulls",
+        "join_algorithm",
+        "join_default_strictness",
+        "join_use_nulls",
+        "joined_subquery_requires_alias",
+        "optimize_aggregation_in_order",
+        "optimize_move_to_prewhere",
+        "optimize_read_in_order",
+        "optimize_skip_unused_shards",
+        "session_timezone",
+        "transform_null_in",
+        "union_default_mode",
+        "use_skip_indexes",
+    ]
+)
 _REFUSED_SETTINGS: Final = (
     (re.compile(r"limit|offset"), "cuts the answer; use LIMIT, or `limit` in the call"),
     (re.compile(r"\w*overflow_mode\w*"), "lets ClickHouse cut an answer without a word"),
@@ -76,7 +184,9 @@ _REFUSED_SETTINGS: Final = (
 )
 
 _READS: Final = frozenset({"SELECT", "WITH"})
-_OTHER_STATEMENTS: Final = frozenset({"EXPLAIN", "SHOW", "DESCRIBE", "DESC"})
+_QUERY_STARTS: Final = frozenset({"SELECT", "WITH", "FROM"})
+_MAX_DEPTH: Final = 100  # of brackets; ClickHouse's own parser gives up at some hundreds
+_OPERATORS: Final = frozenset("AND OR XOR IS IN NOT LIKE ILIKE BETWEEN AS".split())
 
 
 def check(sql: str, allow: Allow = NOTHING_MORE) -> list[Ban]:
@@ -90,12 +200,11 @@ def check(sql: str, allow: Allow = NOTHING_MORE) -> list[Ban]:
     found = [
         *_statements(tokens),
         *_clauses(tokens),
-        *_functions(tokens, allow),
-        *_tables(sql, allow),
+        *_functions(sql, tokens, allow),
         *_system_tables(tokens),
         *_settings(tokens, allow),
     ]
-    return sorted(dict.fromkeys(found), key=lambda ban: ban.line)
+    return sorted(found, key=lambda ban: ban.line)
 
 
 def _broken(tokens: Sequence[Token]) -> Iterator[Ban]:
@@ -112,6 +221,11 @@ def _broken(tokens: Sequence[Token]) -> Iterator[Ban]:
             yield Ban("bad_placeholder", f"`{token.text}` begins or ends no placeholder.", fix, token.line)
         elif token.text in "([":
             opened.append(token)
+            if len(opened) > _MAX_DEPTH:
+                yield Ban(
+                    "bad_sql", f"Brackets are nested deeper than {_MAX_DEPTH}.", "Simplify.", token.line
+                )
+                return
         elif token.text in pairs and (not opened or opened.pop().text != pairs[token.text]):
             yield Ban("bad_sql", f"`{token.text}` closes nothing.", "Check the brackets.", token.line)
             return
@@ -170,39 +284,37 @@ def _clauses(tokens: Sequence[Token]) -> Iterator[Ban]:
                 "Keep one SELECT.",
                 token.line,
             )
-        elif (
-            token.word in _OTHER_STATEMENTS
-            and following.kind is Kind.WORD
-            and previous is not None
-            and previous.text == "("
-        ):
-            yield Ban("not_a_select", f"{token.word} is no SELECT.", "Remove it.", token.line)
+        elif token.word == "EXPLAIN" and previous is not None and previous.text == "(":
+            if following.kind is Kind.WORD and following.word not in _OPERATORS:
+                yield Ban("not_a_select", "EXPLAIN tells about the server.", "Remove it.", token.line)
 
 
-def _functions(tokens: Sequence[Token], allow: Allow) -> Iterator[Ban]:
-    """Calls that are refused wherever they stand."""
-    for index, token in enumerate(tokens[:-1]):
+def _functions(sql: str, tokens: Sequence[Token], allow: Allow) -> Iterator[Ban]:
+    """Calls: where a table is due only listed ones, elsewhere all that reach nothing outside the query."""
+    allowed = frozenset(name.lower() for name in allow.table_functions)
+    tables = set(_table_calls(sql))
+    for token, following in pairwise(tokens):
         name = token.name.lower()
-        if not name or tokens[index + 1].text != "(":
+        if not name or following.text != "(":
             continue
-        if name in _lower(allow.table_functions):
-            continue
-        if name == "file":
+        if token.start in tables:
+            if name not in allowed | TABLE_FUNCTIONS:
+                yield _refused_table_function(token)
+        elif name == "file":
             fix = "Load the file as a table of the warehouse."
             yield Ban("file_function", f"{token.text}() reads files of the server.", fix, token.line)
-        elif name in REFUSED_TABLE_FUNCTIONS:
+        elif name in REFUSED_TABLE_FUNCTIONS - allowed:
             yield _refused_table_function(token)
         elif _DICTIONARIES.fullmatch(name):
-            fix = "Join the table that the dictionary is made from."
+            message = f"{token.text}() reads a dictionary, whose changes nothing here sees."
+            yield Ban("dictionary", message, "Join the table that the dictionary is made from.", token.line)
+        elif _REFUSED_FUNCTIONS.fullmatch(name):
             yield Ban(
-                "dictionary",
-                f"{token.text}() reads a dictionary, whose changes nothing here sees.",
-                fix,
+                "refused_function",
+                f"{token.text}() reaches outside the query's rows.",
+                "Remove it.",
                 token.line,
             )
-        elif _REFUSED_FUNCTIONS.fullmatch(name):
-            message = f"{token.text}() reaches outside the query's rows."
-            yield Ban("refused_function", message, "Remove it.", token.line)
 
 
 def _refused_table_function(token: Token) -> Ban:
@@ -212,33 +324,28 @@ def _refused_table_function(token: Token) -> Ban:
     return Ban("table_function", f"The table function {token.text}() is not allowed.", fix, token.line)
 
 
-def _tables(sql: str, allow: Allow) -> Iterator[Ban]:
-    """Calls where a table is due, unless they are listed."""
-    allowed = TABLE_FUNCTIONS | _lower(allow.table_functions)
+def _table_calls(sql: str) -> Iterator[int]:
+    """The offsets of all names that are called where a table is due, at any depth."""
     for select in selects(sql):
         for clause in select.clauses:
             if clause.keyword == "FROM":
-                for name in _called_tables(clause.tokens):
-                    if name.name.lower() not in allowed:
-                        yield _refused_table_function(name)
+                yield from (token.start for token in _called_tables(clause.tokens))
 
 
 def _called_tables(tokens: Sequence[Token]) -> Iterator[Token]:
-    """The names of table functions in a FROM clause, itself without the word FROM."""
-    due, listing = True, False
+    """The names of table functions in a FROM clause, itself without the word FROM; not those of queries in it."""
+    due, listing = True, False  # whether a table is due; whether an ARRAY JOIN lists expressions
     for index, token in top_level(tokens):
-        following = tokens[index + 1].text if index + 1 < len(tokens) else ""
-        if due and token.name and following == "(":
+        following = tokens[index + 1] if index + 1 < len(tokens) else None
+        if due and token.name and following is not None and following.text == "(":
             yield token
-        if due and token.text == "(":
-            yield from _called_tables(tokens[index + 1 :])
+        if due and token.text == "(" and following is not None and following.word not in _QUERY_STARTS:
+            yield from _called_tables(tokens[index + 1 : closing(tokens, index)])
         if token.word == "JOIN":
             listing = bool(index) and tokens[index - 1].word == "ARRAY"
             due = not listing
-        elif token.text == "," and not listing:
-            due = True
-        elif token.text != ")":
-            due = due and token.text == "("
+        else:
+            due = token.text == "," and not listing
 
 
 def _system_tables(tokens: Sequence[Token]) -> Iterator[Ban]:
@@ -307,7 +414,3 @@ def _assignments(tokens: Sequence[Token]) -> Iterator[tuple[Token, tuple[Token, 
         if index >= len(tokens) or tokens[index].text != ",":
             return
         index += 1
-
-
-def _lower(names: frozenset[str]) -> frozenset[str]:
-    return frozenset(name.lower() for name in names)

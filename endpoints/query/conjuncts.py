@@ -8,7 +8,7 @@ from typing import Final
 
 from endpoints.query.lexer import Kind, Token
 from endpoints.query.structure import CONDITIONS, Clause, Select, select_at, subqueries, top_level
-from endpoints.query.variables import Placeholder
+from endpoints.query.variables import Placeholder, read_placeholder
 
 # Words and functions that hold more than one predicate.
 _JOINERS: Final = frozenset({"OR", "AND", "XOR", "CASE", "IF", "MULTIIF"})
@@ -113,8 +113,7 @@ def _unbracketed(tokens: tuple[Token, ...]) -> tuple[Token, ...] | None:
     if (
         top != [0, len(tokens) - 1]
         or not inner
-        or (next(subqueries(tokens), None) is not None
-        and inner[0].word in ("SELECT", "WITH", "FROM"))
+        or (next(subqueries(tokens), None) is not None and inner[0].word in ("SELECT", "WITH", "FROM"))
     ):
         return None
     return None if any(token.text == "," for _, token in top_level(inner)) else inner
@@ -152,6 +151,4 @@ def _names_a_part(tokens: Sequence[Token]) -> bool:
 
 
 def _names(tokens: Sequence[Token]) -> Iterator[str]:
-    from endpoints.query.variables import read_placeholder
-
     return (read_placeholder(t).name for t in tokens if t.kind is Kind.PLACEHOLDER)

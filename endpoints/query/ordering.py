@@ -58,8 +58,6 @@ def _left_alone(select: Select) -> str | None:
         words = [token.word for _, token in top_level(clause.tokens)]
         if clause.keyword in ("LIMIT", "FETCH", "OFFSET") and "TIES" in words:
             return "WITH TIES keeps the rows that are equal in the query's own order."
-        if clause.keyword == "ORDER BY" and "FILL" in words:
-            return "WITH FILL makes rows by the query's own order."
     return None
 
 

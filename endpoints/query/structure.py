@@ -38,10 +38,15 @@ CONDITIONS: Final = ("PREWHERE", "WHERE", "HAVING", "QUALIFY")
 _SET_OPERATORS: Final = frozenset({"UNION", "INTERSECT", "EXCEPT"})
 _QUERY_STARTS: Final = frozenset({"SELECT", "WITH", "FROM"})
 _OPEN: Final = {"(": ")", "[": "]", "{": "}"}
-# After these words a value, a table or a name is due, as after an operator or a comma.
+# After these words a value, a table or a name is due, as after an operator or a comma …
 _WANTS_OPERAND: Final = frozenset(
-    ["AND", "OR", "XOR", "NOT", "IN", "LIKE", "ILIKE", "REGEXP", "BETWEEN", "IS", "DIV", "MOD", "CASE", "WHEN", "THEN", "ELSE", "DISTINCT", "BY", "JOIN", "ON", "USING", "SELECT", "FROM", "PREWHERE", "WHERE", "HAVING", "WINDOW", "QUALIFY", "LIMIT", "OFFSET", "SETTINGS", "FORMAT", "INTO", "WITH", "UNION", "INTERSECT", "SAMPLE"]
+    "AND OR XOR NOT IN LIKE ILIKE REGEXP BETWEEN IS DIV MOD WHEN THEN ELSE DISTINCT BY JOIN ON USING SELECT FROM"
+    " PREWHERE WHERE HAVING WINDOW QUALIFY LIMIT OFFSET SETTINGS FORMAT INTO WITH UNION INTERSECT EXCEPT REPLACE"
+    " APPLY SAMPLE".split()
 )
+# … and after these even where they stand in a value's place themselves; other words there are columns.
+_PREFIXES: Final = frozenset("NOT CASE DISTINCT SELECT WITH FROM WHERE".split())
+_AFTER_NOT: Final = frozenset("IN LIKE ILIKE REGEXP BETWEEN".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,9 @@ class Clause:
 
 @dataclass(frozen=True, slots=True)
 class Select:
-    """One SELECT with its clauses in the order written; `LIMIT`, `LIMIT BY` and `OFFSET` are clauses of their own.
+    """One SELECT, its clauses in the order written; `LIMIT`, `LIMIT BY`, `OFFSET` are clauses of their own.
 
-    `depth` is 0 for the outermost query. `operator` is what joins it to the SELECT before it: `UNION ALL`, or "".
+    `depth` is 0 for the outermost query. `operator` joins it to the SELECT before it: `UNION ALL`, or "".
     """
 
     clauses: tuple[Clause, ...]
@@ -151,8 +156,13 @@ def top_level(tokens: Sequence[Token]) -> Iterator[tuple[int, Token]]:
         depth += token.text in ("(", "[") and token.kind is Kind.OPERATOR
 
 
+def closing(tokens: Sequence[Token], index: int) -> int:
+    """Index of the bracket that closes the one at `index`; the number of tokens if none does."""
+    return _matching(tokens).get(index, len(tokens))
+
+
 def operand_positions(tokens: Sequence[Token]) -> list[bool]:
-    """For each token whether it stands where a value, a name or a table is due, rather than an operator or keyword."""
+    """For each token whether it stands where a value, name or table is due, not an operator or keyword."""
     result: list[bool] = []
     due = True
     for index, token in enumerate(tokens):
@@ -172,14 +182,11 @@ def _operand_due(token: Token, here: bool, previous: Token | None, following: To
     word = token.word
     if not word or (previous is not None and (previous.text == "." or previous.word == "AS")):
         return False
-    if here and following is not None and word not in _QUERY_STARTS:
-        # A column that has a keyword's name: `SELECT limit FROM`, `offset, …`, `format = 1`.
-        ends = following.text in (",", ")", ".", "=") or following.word in ("FROM", "AS")
-        if ends and word not in ("NOT", "CASE", "DISTINCT"):
-            return False
-    if word in ("EXCEPT", "REPLACE", "APPLY"):
-        return True
-    return word in _WANTS_OPERAND
+    if not here:
+        return word in _WANTS_OPERAND
+    negated = previous is not None and previous.word == "NOT" and word in _AFTER_NOT
+    is_column = following is not None and following.text in (",", ")", ".", "=")
+    return (word in _PREFIXES or negated) and not is_column
 
 
 class _Parser:
@@ -265,7 +272,7 @@ class _Parser:
                 index += width
             else:
                 index = self.close.get(index, index) + 1
-        edges = [*(start for start, _, _ in starts[1:]), end]
+        edges = [*(start for start, _, _ in starts[1:]), end][: len(starts)]
         clauses = []
         for (start, width, keyword), stop in zip(starts, edges, strict=True):
             body = self.tokens[start + width : stop]
@@ -283,13 +290,6 @@ class _Parser:
             return "", 0
         previous = self.tokens[index - 1] if index else None
         if rank >= 0 and self.operand[index] and not self._after_trailing_comma(word, previous):
-            return "", 0
-        if (
-            word == "FROM"
-            and previous is not None
-            and previous.word == "DISTINCT"
-            and not self.operand[index - 1]
-        ):
             return "", 0
         due = _RANKS[word]
         if word == "SELECT" and seen == {"FROM"} | (seen & {"WITH"}):
