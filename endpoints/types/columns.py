@@ -10,15 +10,23 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import polars as pl
 import pyarrow as pa
 
-from endpoints.errors import UnsupportedType
-from endpoints.types.family import Form, Integers, decoded, family_of, known, refusal
-from endpoints.types.grammar import ClickHouseType, Column
+from endpoints.errors import BadQuery, UnsupportedType
+from endpoints.types.family import Form, Integers, decoded, family_of, known
+from endpoints.types.grammar import ClickHouseType, Column, identifier
+from endpoints.types.refused import refusal
 
 
 def check_storable(columns: Iterable[Column]) -> None:
-    """Every column has an exact form here; otherwise `UnsupportedType` naming the column and the way out."""
+    """Every column has an exact form here; otherwise `UnsupportedType` naming the column and the way out.
+
+    Names must differ as well, as they do in Parquet and in JSON objects: else `BadQuery`.
+    """
+    names = set()
     for column in columns:
-        _check_column(column.type, column.name)
+        _check_column(column, column.type)
+        if column.name in names:
+            raise BadQuery(f"two columns are named {column.name!r}: give each a name of its own with AS")
+        names.add(column.name)
 
 
 @lru_cache(maxsize=4096)
@@ -107,18 +115,18 @@ def _chunks(array: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
     return array.chunks if isinstance(array, pa.ChunkedArray) else [array]
 
 
-def _check_column(t: ClickHouseType, column: str) -> None:
-    if not known(t):
-        raise refusal(t, column)
-    if t.base.name == "Tuple" and not t.base.elements:
-        raise UnsupportedType(t.text, column, "Leave the empty tuple out of the SELECT.")
-    if t.timezone is not None and not _known_zone(t.timezone):
-        raise UnsupportedType(
-            t.text, column, f"Use toTimeZone({column}, 'UTC'): the time zone is not known here."
+def _check_column(column: Column, part: ClickHouseType) -> None:
+    if not known(part):
+        raise refusal(part, column.type, column.name)
+    if part.base.name == "Tuple" and not part.base.elements:
+        raise UnsupportedType(column.type.text, column.name, "Leave the empty tuple out.")
+    if part.timezone is not None and not _known_zone(part.timezone):
+        way_out = (
+            f"Its time zone is not known here: select toTimeZone({identifier(column.name)}, 'UTC') instead."
         )
-    for part in t.base.args:
-        if isinstance(inner := getattr(part, "type", part), ClickHouseType):
-            _check_column(inner, column)
+        raise UnsupportedType(column.type.text, column.name, way_out)
+    for inner in part.base.parts:
+        _check_column(column, inner)
 
 
 def _known_zone(name: str) -> bool:

@@ -12,9 +12,8 @@ from uuid import UUID
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from endpoints.errors import UnsupportedType
 from endpoints.types.grammar import ClickHouseType, quote
-from endpoints.types.refused import WAYS_OUT
+from endpoints.types.refused import refusal
 
 Integers: TypeAlias = Literal["number", "string"]
 Scalar: TypeAlias = int | str | bool | float | Decimal | date | datetime | UUID | IPv4Address | IPv6Address
@@ -112,16 +111,8 @@ def family_of(t: ClickHouseType) -> Family:
     """The row of the table for `t`; `UnsupportedType` where there is none."""
     family = _BY_NAME.get(t.base.name)
     if family is None:
-        raise refusal(t, None)
+        raise refusal(t, t)
     return family
-
-
-def refusal(t: ClickHouseType, column: str | None) -> UnsupportedType:
-    """Why the table has no row for `t`, and the way out."""
-    way_out = WAYS_OUT.get(t.base.name)
-    if way_out is None:
-        return UnsupportedType(t.text, column, "It is not a type that this version knows.")
-    return UnsupportedType(t.text, column, f"Select {way_out.format(column or 'column')} instead.")
 
 
 def expect_text(raw: object, what: str) -> str:

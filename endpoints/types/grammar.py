@@ -115,6 +115,15 @@ class ClickHouseType:
         return tuple(a for a in self.args if isinstance(a, Element))
 
     @property
+    def parts(self) -> tuple[ClickHouseType, ...]:
+        """The types that this one is made of."""
+        return tuple(
+            a.type if isinstance(a, Element) else a
+            for a in self.args
+            if isinstance(a, (Element, ClickHouseType))
+        )
+
+    @property
     def members(self) -> tuple[Member, ...]:
         """The members of an Enum, by number."""
         return tuple(a for a in self.args if isinstance(a, Member))
@@ -149,6 +158,13 @@ def parse_type(text: str) -> ClickHouseType:
 def quote(text: str) -> str:
     """`text` as a ClickHouse string literal."""
     return "'" + text.translate(_QUOTED) + "'"
+
+
+def identifier(name: str) -> str:
+    """`name` as a ClickHouse identifier: in backquotes, unless it is plain."""
+    if _PLAIN_NAME.fullmatch(name):
+        return name
+    return "`" + name.translate(_QUOTED).replace("\\'", "'").replace("`", "\\`") + "`"
 
 
 _QUOTED = str.maketrans(
@@ -250,13 +266,7 @@ def _element(piece: str, depth: int) -> Element:
 def _element_text(element: Element) -> str:
     if element.name is None:
         return element.type.text
-    plain = _PLAIN_NAME.fullmatch(element.name)
-    name = (
-        element.name
-        if plain
-        else "`" + quote(element.name)[1:-1].replace("\\'", "'").replace("`", "\\`") + "`"
-    )
-    return f"{name} {element.type.text}"
+    return f"{identifier(element.name)} {element.type.text}"
 
 
 def _split(inside: str, whole: str) -> Iterator[str]:

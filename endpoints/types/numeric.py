@@ -63,7 +63,8 @@ class Integer(Family):
 
     def parse(self, t: ClickHouseType, raw: object, timezone: str) -> int:
         if isinstance(raw, bool) or not isinstance(raw, (int, str)):
-            raise ValueError(f"expected a whole number, got {json_kind(raw)}")
+            point = " with a point or too large; send it as a string" if isinstance(raw, float) else ""
+            raise ValueError(f"expected a whole number, got {json_kind(raw)}{point}")
         if isinstance(raw, str) and not _WHOLE.fullmatch(raw):
             raise ValueError("expected a whole number, in digits only")
         least, greatest = bounds(t)
@@ -206,6 +207,8 @@ class Decimal(Family):
         text = raw if isinstance(raw, str) else repr(raw)
         if not _FIXED.fullmatch(text):
             raise ValueError("expected a decimal number such as 12.50, without exponent")
+        if isinstance(raw, float) and len(text.strip("-0.").replace(".", "")) > 15:
+            raise ValueError("must be sent as a string: JSON numbers are not exact past 15 digits")
         precision, scale = t.numbers
         whole, _, fraction = text.removeprefix("-").partition(".")
         if len(fraction.rstrip("0")) > scale:

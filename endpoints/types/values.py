@@ -89,9 +89,12 @@ def example_value(t: ClickHouseType) -> Value:
     return family_of(t).example(t.base)
 
 
-def _size(raw: object) -> int:
+def _size(raw: object, depth: int = 0) -> int:
+    """About how many bytes `raw` is as text."""
     if isinstance(raw, str):
         return len(raw.encode("utf-8", "surrogatepass"))
-    if isinstance(raw, (list, tuple)):
-        return 2 + sum(_size(item) + 1 for item in raw)
-    return len(repr(raw))
+    if not isinstance(raw, (list, tuple)):
+        return len(str(raw)) if isinstance(raw, (int, float)) else 0
+    if depth > MAX_ARRAY_DEPTH:
+        raise ValueError(f"lists nest at most {MAX_ARRAY_DEPTH} deep")
+    return 2 + sum(_size(item, depth + 1) + 1 for item in raw)
