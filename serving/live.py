@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+import pyarrow as pa
+
 from endpoints.errors import QueryCancelled
 from endpoints.rows import Rows
 from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
@@ -217,7 +219,7 @@ class LiveRuns:
                 for batch in result:
                     first = max(question.offset - seen, 0)
                     if first < batch.num_rows and seen < last:
-                        spool.add(batch.slice(first, min(batch.num_rows, last - seen) - first))
+                        spool.add(_part(batch, first, min(batch.num_rows, last - seen)))
                     seen += batch.num_rows
                     if seen > last:  # one row more is known: leaving stops the query
                         break
@@ -227,6 +229,11 @@ class LiveRuns:
             rows = Rows(result.columns, table, result.timezone, has_more=seen > last)
             ended = time.monotonic()
             return LiveRows(rows, result.query_id, started, digest(table), ended, question.keep_for)
+
+
+def _part(batch: pa.RecordBatch, first: int, end: int) -> pa.RecordBatch:
+    """Some rows of a batch, copied: a slice would keep the whole batch in memory for as long as itself."""
+    return batch if end - first == batch.num_rows else batch.take(pa.array(range(first, end)))
 
 
 class _Kept:

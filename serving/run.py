@@ -95,6 +95,8 @@ async def _wanted(service: Service, request: Request) -> Wanted:
         call = read_query(request.scope["query_string"])
     served = endpoint.version(call.version, now.date())
     asked = call.ask(served.version)
+    if asked.client_query_id is not None and "x-request-id" not in request.headers:
+        request.scope["request_id"] = asked.client_query_id
     timezone = service.timezone(service.assets.manifest(served.version))
     bound = bind(served.version, asked.variables, pins=principal.pins, now=now, timezone=timezone)
     form = choose_format(asked, request.headers.get("accept"))

@@ -1,0 +1,54 @@
+"""Live results on their way to being whole."""
+
+from __future__ import annotations
+
+import gc
+
+import pyarrow as pa
+import pytest
+
+from endpoints.errors import OverLimit
+from endpoints.types import Column, parse_type, storage_schema
+from serving.spool import Spool, digest
+
+COLUMNS = (Column("n", parse_type("UInt64")), Column("s", parse_type("String")))
+SCHEMA = storage_schema(COLUMNS)
+
+
+def batch(start: int, rows: int) -> pa.RecordBatch:
+    numbers = range(start, start + rows)
+    arrays = [pa.array(numbers, pa.uint64()), pa.array([b"x" * 100 for _ in numbers], pa.binary())]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 50_000, 10**9])
+def test_the_rows_come_out_as_they_went_in(memory_bytes: int) -> None:
+    with Spool(memory_bytes, 10**9) as spool:
+        for start in range(0, 3000, 300):
+            spool.add(batch(start, 300))
+        table = spool.table(COLUMNS)
+    gc.collect()
+    assert table.schema == SCHEMA
+    assert table["n"].to_pylist() == list(range(3000))
+
+
+def test_no_rows_have_columns_all_the_same() -> None:
+    with Spool(0, 10**9) as spool:
+        assert spool.table(COLUMNS).schema == SCHEMA
+
+
+def test_too_much_is_refused() -> None:
+    with Spool(1000, 100_000) as spool, pytest.raises(OverLimit):
+        for start in range(10):
+            spool.add(batch(start, 300))
+
+
+def test_the_digest_tells_rows_apart_not_batches() -> None:
+    def of(*batches: pa.RecordBatch) -> str:
+        with Spool(10**9, 10**9) as spool:
+            for one in batches:
+                spool.add(one)
+            return digest(spool.table(COLUMNS))
+
+    assert of(batch(0, 10)) == of(batch(0, 4), batch(4, 6))
+    assert of(batch(0, 10)) != of(batch(1, 10))
