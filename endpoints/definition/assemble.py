@@ -169,6 +169,7 @@ class _Assembly:
             fingerprint=rows_fingerprint(sql, variables, partitions, model.clock),
             lock_parts=parts,
             lock_fingerprint=combined(parts),
+            line=self.document.line(at),
         )
 
     def _check_served(self, model: VersionYaml, at: Path_) -> None:

@@ -128,7 +128,8 @@ class Version:
     """One version of an endpoint: a query, its variables and its promises.
 
     `variables` are in the order of their first use in `sql`. `fingerprint` covers what decides the stored
-    rows; `lock_parts` and `lock_fingerprint` what `endpoints lock` freezes. Dates are UTC.
+    rows; `lock_parts` and `lock_fingerprint` what `endpoints lock` freezes. Dates are UTC. `line` is the version's
+    in endpoint.yaml.
     """
 
     endpoint: str
@@ -150,6 +151,7 @@ class Version:
     fingerprint: str
     lock_parts: Mapping[str, str]
     lock_fingerprint: str
+    line: int = 1
 
     @property
     def key(self) -> str:

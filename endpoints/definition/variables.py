@@ -11,6 +11,7 @@ from typing import Final
 from endpoints.definition.defaults import Default, is_moment, parse_default
 from endpoints.definition.document import Document, Path_
 from endpoints.definition.model import Variable
+from endpoints.definition.pattern import compile_pattern
 from endpoints.definition.schema import VariableYaml
 from endpoints.errors import Problem, UnsupportedType
 from endpoints.query.conjuncts import optional_conjunct
@@ -48,10 +49,11 @@ def read_variables(
 def read_pattern(pattern: str, document: Document, at: Path_) -> None:
     """A Problem where the pattern is no regular expression."""
     try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        fix = "Write a regular expression as Python reads it, and mind YAML's quotes: single ones keep backslashes."
-        document.report(at, "bad_pattern", f"{pattern!r} is not a regular expression: {error}.", fix)
+        compile_pattern(pattern)
+    except ValueError as error:
+        fix = "Write a regular expression without look-around; YAML's single quotes keep backslashes."
+        message = f"{pattern!r} is not a regular expression: {error}."
+        document.report(at, "bad_pattern", message, fix)
 
 
 class _Reader:

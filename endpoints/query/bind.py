@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +17,7 @@ from functools import lru_cache
 from typing import Final
 
 from endpoints.definition.model import Variable, Version
+from endpoints.definition.pattern import compile_pattern
 from endpoints.errors import EndpointsError, FieldError, InputError
 from endpoints.query.conjuncts import Conjunct, optional_conjunct
 from endpoints.query.lexer import significant, tokenize
@@ -168,7 +168,7 @@ def _check_item(variable: Variable, item: Value) -> None:
     above = variable.max is not None and not item <= variable.max  # type: ignore[operator]
     if below or above:  # `not >=`: NaN is in no range
         raise _Refused("out_of_range", f"The value must be {_range(variable)}.")
-    if variable.pattern is not None and not _matches(variable.pattern, str(item)):
+    if variable.pattern is not None and not compile_pattern(variable.pattern).found_in(str(item)):
         raise _Refused("pattern_mismatch", f"The value does not match the pattern {variable.pattern}.")
 
 
@@ -178,17 +178,6 @@ def _items(value: Value) -> Iterator[Value]:
             yield from _items(item)
     elif value is not None:
         yield value
-
-
-def _matches(pattern: str, text: str) -> bool:
-    """`$` is the end of the value; Python would also take it for the place before a last line break."""
-    compiled = _pattern(pattern)
-    return bool(compiled.search(text)) and (not text.endswith("\n") or bool(compiled.search(text + "\n")))
-
-
-@lru_cache(maxsize=1024)
-def _pattern(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
 
 
 def _size(raw: object) -> int:
