@@ -15,18 +15,18 @@ from endpoints.query.plan.select import Source, Unreadable, parse_select, statem
 from endpoints.query.plan.shape import not_reproducible
 
 
-def make_plan(version: Version, width: int | None = None) -> Plan | Refused:
+def make_plan(version: Version, names: tuple[str, ...] | None = None) -> Plan | Refused:
     """The plan of a version, or every reason found why there is none. Pure.
 
-    `width` is the number of the result's columns where a DESCRIBE has told it: `SELECT *` does not.
+    `names` are the result's columns where a DESCRIBE has told them: `SELECT *` does not.
     """
     try:
         source = Source(version.sql)
         if reasons := (*_unserved(version), *not_reproducible(source, version.clock)):
             return Refused(reasons)
         if not version.variables:
-            return _whole(version, source, width)
-        return carry(version, parse_select(source), width)
+            return _whole(version, source, names)
+        return carry(version, parse_select(source), names)
     except Unreadable as error:
         return Refused((refusal(error.code, error.line, error.detail),))
 
@@ -36,7 +36,9 @@ def _unserved(version: Version) -> tuple[Refusal, ...]:
     return (refusal("partitions", 1),) if partitioned else ()
 
 
-def _whole(version: Version, source: Source, width: int | None) -> Plan:
+def _whole(version: Version, source: Source, names: tuple[str, ...] | None) -> Plan:
     """A query without variables is stored as it answers, in the total order that pages have."""
     sql = source.text(statement(source))
-    return Plan(version.key, sql if width is None else ordered(sql, width).sql, (), width=width)
+    if names is None:
+        return Plan(version.key, sql, ())
+    return Plan(version.key, ordered(sql, len(names)).sql, (), width=len(names))

@@ -7,23 +7,23 @@ from collections.abc import Iterator
 from endpoints.definition.model import Version
 from endpoints.query.lexer import Kind
 from endpoints.query.plan.conditions import Conjunct, conjuncts, is_one_value
-from endpoints.query.plan.edits import Edits, lift
+from endpoints.query.plan.edits import Edits, lift, quoted
 from endpoints.query.plan.functions import reproducible
 from endpoints.query.plan.keys import Decided, select_keys
 from endpoints.query.plan.model import Condition, Cut, Dimension, Plan, Refusal, Refused
 from endpoints.query.plan.order import known_width, orders_by_all, total_order
 from endpoints.query.plan.reasons import refusal
-from endpoints.query.plan.select import Select, Span
+from endpoints.query.plan.select import Item, Select, Span
 from endpoints.query.plan.shape import under_variables
 from endpoints.query.plan.terms import aggregates, calls, liftable
 from endpoints.query.variables import read_placeholder
 
 
-def carry(version: Version, select: Select, width: int | None) -> Plan | Refused:
+def carry(version: Version, select: Select, names: tuple[str, ...] | None) -> Plan | Refused:
     """The plan of one SELECT that holds variables in its filters."""
     if reasons := (*under_variables(select), *_misplaced(version, select)):
         return Refused(tuple(reasons))
-    return _Carrier(version, select).plan(width)
+    return _Carrier(version, select, names).plan()
 
 
 _PLACES = ("WITH", "SELECT", "FROM", "GROUP BY", "WINDOW", "QUALIFY", "ORDER BY", "LIMIT BY")
@@ -43,7 +43,8 @@ def _misplaced(version: Version, select: Select) -> Iterator[Refusal]:
 class _Carrier:
     """One plan in the making: dimensions found so far, and the edits that carry them."""
 
-    def __init__(self, version: Version, select: Select) -> None:
+    def __init__(self, version: Version, select: Select, names: tuple[str, ...] | None) -> None:
+        self.names = names
         self.version, self.select, self.source = version, select, select.source
         self.edits = Edits(self.source)
         self.dimensions: list[Dimension] = []
@@ -51,9 +52,11 @@ class _Carrier:
         self.refusals: list[Refusal] = []
         self._columns: dict[tuple[str, ...], str] = {}
         self._of_rows: set[str] = set()  # what WHERE compares; what HAVING compares is made by the grouping
+        self._named: list[Item] = []
         self.keys = select_keys(select)
 
-    def plan(self, width: int | None) -> Plan | Refused:
+    def plan(self) -> Plan | Refused:
+        width = known_width(self.select) if self.names is None else len(self.names)
         found = conjuncts(self.select)
         seek = [c for c in found if is_one_value(c, self.version.variables)]
         for conjunct in seek:
@@ -72,7 +75,7 @@ class _Carrier:
             dimensions=tuple(self.dimensions),
             conditions=tuple(self.conditions),
             cut=cut,
-            width=known_width(self.select) if width is None else width,
+            width=width,
             notes=self._notes(),
         )
 
@@ -180,6 +183,8 @@ class _Carrier:
         if self.keys.aggregated and "GROUP BY" not in select.clauses:
             self._refuse("global_aggregate", select.item_list)
             return
+        if seek:
+            self._partition_windows(seek)  # first: it may name the last item, behind which the columns go
         columns = "".join(f", ({d.expression}) AS {d.column}" for d in self.dimensions)
         edits.insert_after(select.item_list, columns)
         carried = "".join(f", {d.column}" for d in self.dimensions if d.column in self._of_rows)
@@ -194,8 +199,6 @@ class _Carrier:
             edits.insert_after(select.limit_by.by, "".join(f", {d.column}" for d in seek))
         if orders_by_all(select) and select.clauses["ORDER BY"].last - select.clauses["ORDER BY"].first > 1:
             self._refuse("order_by_all", select.clauses["ORDER BY"])
-        if self.keys.windows and seek:
-            self._partition_windows(seek)
 
     def _partition_windows(self, seek: tuple[Dimension, ...]) -> None:
         source, columns = self.source, ", ".join(d.column for d in seek)
@@ -204,10 +207,21 @@ class _Carrier:
             at = next((i for i in source.shallow(inside) if source.word(i) == "PARTITION"), None)
             if at is not None:
                 self.edits.insert_after(Span(at, at + 2), f" {columns},")
+                self._keep_name(span)
             elif not inside or source.word(inside.first) in ("ORDER", "ROWS", "RANGE", "GROUPS"):
                 self.edits.insert_after(Span(span.first, span.first + 1), f"PARTITION BY {columns} ")
+                self._keep_name(span)
             else:
                 self._refuse("window_name", span)
+
+    def _keep_name(self, edited: Span) -> None:
+        """An item without an alias is named by its text, which has just been edited."""
+        if self.names is None or len(self.names) != len(self.select.items):
+            return
+        for item, name in zip(self.select.items, self.names, strict=True):
+            if edited.first in item.whole and item.alias is None and item not in self._named:
+                self._named.append(item)
+                self.edits.insert_after(item.whole, f" AS {quoted(name)}")
 
     def _cut(self) -> Cut:
         """LIMIT for each value of the dimensions where that is all; else it cuts what a request's filter

@@ -5,27 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from endpoints.definition.model import Version
+from endpoints.definition.model import Variable, Version
 from endpoints.errors import BadQuery
 from endpoints.query.plan.build import make_plan
 from endpoints.query.plan.conditions import ARROW_ORDER, has_exact_equality
 from endpoints.query.plan.model import Plan, Refusal, Refused
 from endpoints.query.plan.reasons import refusal
-from endpoints.types import ClickHouseType, Column, example_value
+from endpoints.types import ClickHouseType, Column, Value, example_value
 from endpoints.warehouse.protocol import Statement, Warehouse
 
 
 def check_plan(plan: Plan, version: Version, warehouse: Warehouse) -> Plan | Refused:
     """The plan, complete, if ClickHouse sees in it what it sees in the query; else why not.
 
-    Raises BadQuery where the query itself is at fault, and WarehouseUnavailable.
+    Raises WarehouseUnavailable.
     """
-    live = warehouse.describe(live_example(version))
-    if plan.width != len(live):
-        planned = make_plan(version, len(live))
-        if isinstance(planned, Refused):
-            return planned
-        plan = planned
+    try:
+        live = warehouse.describe(live_example(version))
+    except BadQuery as error:
+        return Refused((refusal("query", 1, str(error)),))
+    planned = make_plan(version, tuple(column.name for column in live))
+    if isinstance(planned, Refused):
+        return planned
+    plan = planned
     try:
         stored = warehouse.describe(Statement(plan.materialize_sql))
     except BadQuery as error:
@@ -37,11 +39,17 @@ def check_plan(plan: Plan, version: Version, warehouse: Warehouse) -> Plan | Ref
 
 
 def live_example(version: Version) -> Statement:
-    """The query with some value for each variable: enough to be described."""
-    return Statement(
-        version.sql.rstrip().rstrip(";"),
-        {name: (variable.type, example_value(variable.type)) for name, variable in version.variables.items()},
-    )
+    """The query with some value for each variable, its author's where there is one: enough to be
+    described.
+    """
+    values = {name: (variable.type, _example(variable)) for name, variable in version.variables.items()}
+    return Statement(version.sql, values)
+
+
+def _example(variable: Variable) -> Value:
+    if variable.example is not None:
+        return variable.example
+    return variable.enum[0] if variable.enum else example_value(variable.type)
 
 
 def _same(one: tuple[Column, ...], other: tuple[Column, ...]) -> bool:

@@ -46,3 +46,8 @@ def lift(source: Source, span: Span, columns: Mapping[tuple[str, ...], str], lif
     for part in lifted:
         edits.replace(part, columns[source.same(part)])
     return edits.apply(span)
+
+
+def quoted(name: str) -> str:
+    """A name as ClickHouse reads it back whatever it holds."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"

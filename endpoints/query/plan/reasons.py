@@ -116,6 +116,10 @@ REASONS: dict[str, tuple[str, str]] = {
         "Declare the variable with the type of what it is compared with.",
     ),
     "columns": ("the plan's columns are not the query's", "Name every column that the query returns."),
+    "query": (
+        "ClickHouse refuses the query, with an example for each variable: {what}",
+        "Correct it, or give its variables an `example` in endpoint.yaml that it takes.",
+    ),
     "unplannable": ("ClickHouse cannot read the plan: {what}", "Write the query in plainer words."),
 }
 

@@ -34,6 +34,8 @@ class Term:
 
 def terms(source: Source, span: Span) -> Iterator[Term]:
     """The outermost terms of an expression, left to right; brackets that are no call's are looked into."""
+    if source.word(span.first) in ("SELECT", "WITH"):
+        return  # a subquery has a scope of its own
     index = span.first
     while index < span.last:
         token = source.tokens[index]
@@ -52,9 +54,17 @@ def terms(source: Source, span: Span) -> Iterator[Term]:
 
 def _is_keyword(source: Source, index: int) -> bool:
     word = source.word(index)
-    if word in UNITS and index and source.tokens[index - 1].kind is not Kind.OPERATOR:
-        return True  # INTERVAL 1 DAY
+    if word in UNITS and _after_interval(source, index):
+        return True
     return word in KEYWORDS and not (word in ("LEFT", "RIGHT", "ANY", "MOD") and source.is_op(index + 1, "("))
+
+
+def _after_interval(source: Source, index: int) -> bool:
+    """The unit of INTERVAL 1 DAY, INTERVAL (1 + 1) DAY: `day` alone may be a column."""
+    before = index - 1
+    if source.is_op(before, ")"):
+        before = next(first for first, last in source.pair.items() if last == before)
+    return "INTERVAL" in (source.word(before - 1), source.word(before - 2))
 
 
 def _type_end(source: Source, index: int) -> int:
@@ -100,7 +110,7 @@ def _term(source: Source, first: int, last: int) -> Term:
 
 
 def calls(source: Source, span: Span) -> Iterator[Term]:
-    """Every call in the span, at any depth, subqueries included."""
+    """Every call in the span, at any depth, but not in subqueries."""
     for term in terms(source, span):
         if term.function is not None:
             yield term
@@ -125,8 +135,7 @@ def aggregates(source: Source, span: Span) -> Iterator[Term]:
             yield term
             continue
         for inside in _insides(source, term):
-            if source.word(inside.first) not in ("SELECT", "WITH"):
-                yield from aggregates(source, inside)
+            yield from aggregates(source, inside)
 
 
 def reads_rows(source: Source, span: Span) -> bool:
