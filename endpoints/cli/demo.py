@@ -51,7 +51,10 @@ def demo(port: int | None, dagster_port: int | None, events: int, once: bool) ->
     say = messages()
     try:
         with Processes() as processes, events_that_keep_coming(say, settings, events):
-            commands = {"api": serving(HOST, api_port), "dagster": dagster(HOST, ui_port)}
+            commands = {
+                "api": serving(settings, HOST, api_port, reload=True),
+                "dagster": dagster(HOST, ui_port),
+            }
             environment = {"ENDPOINTS_DAGSTER_URL": ui}
             for name, command in commands.items():
                 log = settings.project / ".dagster" / f"{name}.log"
@@ -99,7 +102,7 @@ def events_that_keep_coming(say: Console, settings: Settings, total: int) -> Ite
 
 
 def materialize_samples(say: Console, settings: Settings, definitions: Definitions) -> None:
-    """Materialize what is not fresh already; a version that only runs live is left alone."""
+    """Materialize what is not fresh already. One that fails is said to, and runs live: part of the show."""
     from endpoints.cli.status import standings
 
     due = [
@@ -107,9 +110,8 @@ def materialize_samples(say: Console, settings: Settings, definitions: Definitio
         for version, standing in standings(settings, list(definitions.versions))
         if standing is not None and standing.state.word != "fresh"
     ]
-    for outcome in materialize_versions(say, settings, due):
-        if outcome["outcome"] != "published":
-            raise click.ClickException(f"{outcome['endpoint']}@{outcome['version']}: {outcome['error']}")
+    for _ in materialize_versions(say, settings, due):
+        pass
 
 
 def new_key(settings: Settings) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import click
 
 from endpoints.cli.output import messages
 from endpoints.cli.processes import Processes, choose_port, python
 from endpoints.cli.project import read_settings
+
+if TYPE_CHECKING:
+    from endpoints.settings import Settings
 
 host_option = click.option("--host", help="Address to listen on. [default: ENDPOINTS_HOST, 127.0.0.1]")
 port_option = click.option("--port", type=click.IntRange(1, 65535), help="[default: ENDPOINTS_PORT, 8000]")
@@ -18,7 +22,7 @@ port_option = click.option("--port", type=click.IntRange(1, 65535), help="[defau
 @host_option
 @port_option
 @click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that serve.")
-@click.option("--reload", is_flag=True, help="Begin again when code changes (one worker).")
+@click.option("--reload", is_flag=True, help="Begin again when a definition changes.")
 def serve(host: str | None, port: int | None, workers: int, reload: bool) -> None:
     """Serve the endpoints over HTTP.
 
@@ -29,10 +33,9 @@ def serve(host: str | None, port: int | None, workers: int, reload: bool) -> Non
     if reload and workers > 1:
         raise click.UsageError("--reload works with one worker.")
     settings = read_settings()
-    arguments = serving(host or settings.host, port or settings.port)
-    arguments += ["--reload"] if reload else ["--workers", str(workers)]
+    command = serving(settings, host or settings.host, port or settings.port, reload=reload)
     os.chdir(settings.project)
-    os.execv(arguments[0], arguments)  # noqa: S606  uvicorn takes over: its signals, its exit status
+    os.execv(command[0], [*command, "--workers", str(workers)])  # noqa: S606  our own command, no shell
 
 
 @click.command()
@@ -42,7 +45,7 @@ def serve(host: str | None, port: int | None, workers: int, reload: bool) -> Non
 def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
     """Run Dagster and the API together, while you write; Ctrl-C ends both.
 
-    Definitions are read again when they change.
+    The API begins again when a definition changes; in Dagster's UI press "Reload definitions".
     """
     settings = read_settings()
     address = host or settings.host
@@ -50,11 +53,9 @@ def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
     ui = choose_port(address, dagster_port, 3000, "--dagster-port")
     say = messages()
     with Processes() as processes:
-        for name, arguments in {
-            "Dagster": dagster(address, ui),
-            "The API": [*serving(address, api), "--reload"],
-        }.items():
-            processes.start(name, arguments, environment={}, folder=settings.project)
+        api_command = serving(settings, address, api, reload=True)
+        processes.start("dagster", dagster(address, ui), environment={}, folder=settings.project)
+        processes.start("api", api_command, environment={}, folder=settings.project)
         say.print(f"Dagster  http://{address}:{ui}\nAPI      http://{address}:{api}/docs\nCtrl-C ends both.")
         try:
             processes.wait()
@@ -62,9 +63,13 @@ def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
             say.print("Stopping…")
 
 
-def serving(host: str, port: int) -> list[str]:
-    """The command line of the API."""
-    return python("-m", "uvicorn", "serving.app:create_app", "--factory", "--host", host, "--port", str(port))
+def serving(settings: Settings, host: str, port: int, *, reload: bool) -> list[str]:
+    """The command line of the API. It writes no access log: query strings hold the values of variables."""
+    options = ["--host", host, "--port", str(port), "--no-access-log", "--no-server-header"]
+    if reload:
+        options += ["--reload", "--reload-dir", str(settings.defs)]
+        options += ["--reload-include", "*.sql", "--reload-include", "*.yaml"]
+    return python("-m", "uvicorn", "serving.app:create_app", "--factory", *options)
 
 
 def dagster(host: str, port: int) -> list[str]:
