@@ -89,7 +89,7 @@ def version_asset(
     )
 
     @dg.multi_asset(
-        name=spec.key.to_python_identifier(),
+        name=_op_name(version),
         specs=[spec],
         check_specs=[check] if checked else [],
         pool=POOL,
@@ -106,7 +106,7 @@ def version_asset(
         try:
             with closing(open_warehouse(settings)) as warehouse:
                 lake = Lake.open(settings)
-                done = materialize(version, warehouse, lake, run_id=context.run_id, watch=watch)
+                done = materialize(version, warehouse, lake, run_id=context.run.run_id, watch=watch)
         except ContractBreach as breach:
             yield _failed_check(breach)
             # A failed check alone would leave a materialization event and a green run.
@@ -227,6 +227,12 @@ def _failed_check(breach: ContractBreach) -> dg.AssetCheckResult:
 
 def _name(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]", "_", text)
+
+
+def _op_name(version: Version) -> str:
+    """Unique among all versions: `a-b` and `a_b` would be one name otherwise."""
+    mark = f"_{hashlib.sha256(version.endpoint.encode()).hexdigest()[:8]}" if "-" in version.endpoint else ""
+    return f"endpoints__{_name(version.endpoint)}__v{version.number}{mark}"
 
 
 def _tag(text: str) -> str:

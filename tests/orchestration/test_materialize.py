@@ -1,0 +1,197 @@
+"""The path of a materialization: what is published, and that nothing else ever is."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+from endpoints.errors import ContractBreach, OverLimit, WarehouseError, WarehouseUnavailable
+from endpoints.lake.layout import version_folder
+from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
+from endpoints.settings import Settings
+from endpoints.warehouse import open_warehouse
+from endpoints.warehouse.protocol import Warehouse
+from orchestration.materialize import Materialized, NotMaterializable, Progress, materialize
+
+if TYPE_CHECKING:
+    from tests.orchestration.conftest import Project
+
+CONTRACT = {"columns": {"orders": {"type": "UInt64", "ge": 1}}, "unique": ["item"], "rows": {"min": 1}}
+HOURLY = {"schedule": "hourly"}
+
+
+def run(project: Project, warehouse: Warehouse, name: str = "sales", run_id: str = "run-1") -> Materialized:
+    return materialize(project.version(name), warehouse, project.lake, run_id=run_id)
+
+
+def head(project: Project, name: str = "sales") -> Manifest:
+    manifest = project.lake.head(name, 1)
+    assert manifest is not None
+    return manifest
+
+
+def stored(project: Project, entry: PartitionEntry) -> pl.DataFrame:
+    lake = Path(project.settings.lake_url.removeprefix("file://")) / version_folder("sales", 1)
+    table = pl.concat(pl.DataFrame(pq.read_table(lake / file.path)) for file in entry.files)
+    return table.with_columns(pl.col(pl.Binary).cast(pl.String))
+
+
+def test_publishes_the_rows_of_every_variable_value(project: Project, warehouse: Warehouse) -> None:
+    version = project.define("sales", materialize=HOURLY, contract=CONTRACT)
+    before = warehouse.server().now
+    done = run(project, warehouse)
+    entry = head(project).partitions[UNPARTITIONED]
+    rows = stored(project, entry)
+    expected = (
+        project.sales.group_by("shop", "item")
+        .agg(orders=pl.len(), total=pl.col("amount").sum())
+        .sort("shop", "item")
+    )
+    shop = next(name for name in rows.columns if name.startswith("__"))
+    assert rows.select(shop, "item", "orders", "total").rows() == expected.rows()
+    assert (entry.rows, entry.run_id, entry.fingerprint) == (3, "run-1", version.fingerprint)
+    assert before <= entry.as_of <= warehouse.server().now
+    assert [check.name for check in entry.checks] == ["orders.type", "orders.ge", "unique", "rows"]
+    assert (done.manifest.number, done.superseded, done.preview.num_rows) == (1, False, 3)
+    assert head(project).server.version == warehouse.server().version
+
+
+@pytest.mark.parametrize(("pace", "reports"), [(0, 1), (3600, 0)])
+def test_progress_is_reported_and_paced(
+    project: Project, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, pace: float, reports: int
+) -> None:
+    monkeypatch.setattr("orchestration.materialize.PROGRESS_EVERY", pace)
+    version = project.define("sales", materialize=HOURLY)
+    seen: list[Progress] = []
+    materialize(version, warehouse, project.lake, run_id="r", watch=seen.append)
+    assert [progress.rows for progress in seen] == [3] * reports
+
+
+def test_a_breach_keeps_the_old_snapshot(project: Project, warehouse: Warehouse) -> None:
+    project.define("sales", materialize=HOURLY, contract={"columns": {"total": {"lt": 100}}})
+    good = run(project, warehouse).entry
+    project.sell(project.sales.with_columns(amount=pl.lit(100, pl.UInt32)))
+    with pytest.raises(ContractBreach, match=r"total: 3 values not allowed by \[lt\], for example"):
+        run(project, warehouse, run_id="run-2")
+    manifest = head(project)
+    assert manifest.outcome == "breached"
+    assert manifest.partitions[UNPARTITIONED] == good
+    failure = manifest.failures[UNPARTITIONED]
+    assert (failure.outcome, failure.run_id) == ("breached", "run-2")
+    assert "[lt]" in failure.error
+
+
+def test_success_clears_the_failure(project: Project, warehouse: Warehouse) -> None:
+    project.define("sales", materialize=HOURLY, contract={"rows": {"max": 2}})
+    with pytest.raises(ContractBreach, match="3 rows, more than 2"):
+        run(project, warehouse)
+    project.sell(project.sales.head(2))
+    run(project, warehouse)
+    assert head(project).failures == {}
+    assert head(project).partitions[UNPARTITIONED].rows == 1
+
+
+def test_a_column_that_the_result_lacks_is_a_breach(project: Project, warehouse: Warehouse) -> None:
+    project.define("sales", materialize=HOURLY, contract={"columns": {"people": {"ge": 1}}})
+    with pytest.raises(
+        ContractBreach, match="people: not a column of the result, which has item, orders, total"
+    ):
+        run(project, warehouse)
+    assert head(project).failures[UNPARTITIONED].outcome == "breached"
+
+
+@pytest.mark.parametrize(
+    ("sql", "limits", "error"),
+    [
+        ("SELECT nothing FROM sales", {}, NotMaterializable),
+        ("SELECT item FROM absent", {}, NotMaterializable),
+        ("SELECT intDiv(1, amount - 3) AS x FROM sales", {}, WarehouseError),
+        ("SELECT item FROM sales", {"max_asset_rows": 3}, OverLimit),
+    ],
+)
+def test_a_query_that_fails_ends_as_a_failed_attempt(
+    project: Project, warehouse: Warehouse, sql: str, limits: dict[str, int], error: type[Exception]
+) -> None:
+    project.define("sales", sql, materialize=HOURLY, limits=limits)
+    with pytest.raises(error) as raised:
+        run(project, warehouse)
+    manifest = head(project)
+    assert (manifest.outcome, dict(manifest.partitions)) == ("failed", {})
+    assert manifest.failures[UNPARTITIONED].error == str(raised.value)[:500]
+
+
+def test_a_warehouse_that_is_away_ends_as_a_failed_attempt(project: Project) -> None:
+    project.define("sales", materialize=HOURLY)
+    settings = Settings(project=project.folder, clickhouse_url="clickhouse://127.0.0.1:1/db")
+    warehouse = open_warehouse(settings)
+    try:
+        with pytest.raises(WarehouseUnavailable):
+            run(project, warehouse)
+    finally:
+        warehouse.close()
+    assert head(project).outcome == "failed"
+
+
+def test_an_interrupted_run_is_a_failed_attempt(
+    project: Project, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = project.define("sales", materialize=HOURLY)
+    monkeypatch.setattr("orchestration.materialize.PROGRESS_EVERY", 0)
+
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        materialize(version, warehouse, project.lake, run_id="r", watch=interrupt)
+    assert head(project).failures[UNPARTITIONED].error.startswith("KeyboardInterrupt")
+
+
+@pytest.mark.parametrize(
+    ("sql", "version"),
+    [
+        ("SELECT item FROM sales", {}),
+        ("SELECT rand() AS x FROM sales", {"materialize": HOURLY}),
+    ],
+)
+def test_live_only_versions_are_refused_with_the_reason(
+    project: Project, warehouse: Warehouse, sql: str, version: dict[str, object]
+) -> None:
+    project.define("sales", sql, **version)
+    with pytest.raises(NotMaterializable, match="live only"):
+        run(project, warehouse)
+    assert project.lake.head("sales", 1) is None
+
+
+def test_runs_at_once_are_all_recorded(project: Project) -> None:
+    project.define("sales", materialize=HOURLY)
+    warehouse = open_warehouse(project.settings.model_copy(update={"embedded_workers": 4}))
+    done: list[Materialized] = []
+    threads = [
+        threading.Thread(target=lambda n=n: done.append(run(project, warehouse, run_id=f"run-{n}")))
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    warehouse.close()
+    assert sorted(one.manifest.number for one in done) == [1, 2, 3, 4]
+    newest = max(one.entry.as_of for one in done)
+    assert head(project).partitions[UNPARTITIONED].as_of == newest
+
+
+def test_types_of_the_contract_are_clickhouses(project: Project, warehouse: Warehouse) -> None:
+    project.define(
+        "sales",
+        "SELECT toDate('2026-01-01') AS day, count() AS orders FROM sales GROUP BY day",
+        materialize=HOURLY,
+        contract={"columns": {"day": {"type": "Date", "ge": "2026-01-01"}, "orders": {"type": "UInt32"}}},
+    )
+    with pytest.raises(ContractBreach, match=r"orders: has type UInt64, not UInt32 \[type\]") as raised:
+        run(project, warehouse)
+    assert len(raised.value.failures) == 1
