@@ -254,7 +254,8 @@ def _question(service: Service, wanted: Wanted, decision: Decision) -> Question:
 def _statement(service: Service, wanted: Wanted) -> Statement:
     """The query in a total order: pages fit together, and live gives the asset's order. Blocks."""
     columns = service.columns(wanted.served.version)
-    return live_statement(wanted.bound, total_order=len(columns))
+    at_most = wanted.asked.offset + wanted.limit + 1  # one more tells whether rows follow
+    return live_statement(wanted.bound, total_order=len(columns), at_most=at_most)
 
 
 async def _encode(request: Request, wanted: Wanted, facts: Facts, rows: Rows) -> Response:

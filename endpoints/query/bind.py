@@ -217,15 +217,16 @@ def _key(version: Version, values: Mapping[str, Value]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def live_statement(bound: Bound, *, total_order: int | None = None) -> Statement:
+def live_statement(bound: Bound, *, total_order: int | None = None, at_most: int | None = None) -> Statement:
     """The version's own text with its values bound, and the conditions of absent optional variables replaced by 1.
 
     `total_order`: how many columns the result has; all are then appended to the order, so that pages do not
     overlap. Where that would change the rows (`ordering.ordered` says when), the query keeps its own order.
+    `at_most`: with a total order, how many of the first rows are wanted. More may come.
     """
     sql = _without(bound.version.sql, bound.absent)
     if total_order is not None:
-        sql = ordered(sql, total_order).sql
+        sql = ordered(sql, total_order, at_most).sql
     variables = bound.version.variables
     return Statement(sql, {name: (variables[name].type, value) for name, value in bound.values.items()})
 
