@@ -11,6 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,19 @@ _START_UP: Final = timedelta(minutes=2)  # Python, chDB, and reading the headers
 _GRACE: Final = timedelta(seconds=2)  # past its timeout ClickHouse stops between blocks; then we kill
 _QUICK: Final = Caps(timeout=timedelta(seconds=30))
 _TIMEZONE: Final = "UTC"  # the workers' TZ
+
+
+@dataclass(frozen=True, slots=True)
+class RowsFile:
+    """A Parquet file that one query sees as `table`, its columns typed by `structure` (`name Type, …`).
+
+    `timezone` is what types without one mean there. All of it is ours, none of it a caller's text.
+    """
+
+    table: str
+    structure: str
+    path: Path
+    timezone: str
 
 
 class EmbeddedWarehouse:
@@ -56,9 +70,16 @@ class EmbeddedWarehouse:
                 pass
             return result.columns
 
-    def run(self, statement: Statement, caps: Caps, *, query_id: str | None = None) -> EmbeddedResult:
+    def run(
+        self,
+        statement: Statement,
+        caps: Caps,
+        *,
+        query_id: str | None = None,
+        rows: RowsFile | None = None,
+    ) -> EmbeddedResult:
         """Start a query, once a worker is free; waits for one as long as `caps.timeout`."""
-        result = self._start(statement, caps, self._queries, query_id=query_id)
+        result = self._start(statement, caps, self._queries, query_id=query_id, rows=rows)
         try:
             check_storable(result.columns)
         except BaseException:
@@ -82,6 +103,7 @@ class EmbeddedWarehouse:
         *,
         query_id: str | None = None,
         run: bool = True,
+        rows: RowsFile | None = None,
     ) -> EmbeddedResult:
         if not self._folder.is_dir():
             raise WarehouseUnavailable(
@@ -99,7 +121,7 @@ class EmbeddedWarehouse:
             raise
         result = EmbeddedResult(self._pool, worker, slots, caps, query_id or str(uuid.uuid4()))
         try:
-            result.begin(_request(statement, caps, run=run))
+            result.begin(_request(statement, caps, run=run, rows=rows))
         except BaseException:
             result.close()
             raise
@@ -130,7 +152,7 @@ class EmbeddedResult(RunningQuery):
         self._expect(STARTED)
         timeout = self.caps.timeout
         self._deadline = None if timeout is None else time.monotonic() + (timeout + _GRACE).total_seconds()
-        columns = json.loads(bytes(self._expect(COLUMNS)))
+        columns = json.loads(bytes(self._expect(COLUMNS) or b"[]"))
         self.columns = tuple(Column(name, parse_type(kind)) for name, kind in columns)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
@@ -218,13 +240,19 @@ class _Pool:
         worker.close()
 
 
-def _request(statement: Statement, caps: Caps, *, run: bool) -> dict[str, Any]:
+def _request(statement: Statement, caps: Caps, *, run: bool, rows: RowsFile | None) -> dict[str, Any]:
     sql = without_semicolon(statement.sql)
+    settings = [f"{name} = {value}" for name, value in own_settings(sql)]
+    if rows is not None:
+        settings.append(f"session_timezone = '{rows.timezone}'")
     return {
         "sql": sql if run else None,
         "describe": describe_sql(sql),
         "parameters": {name: render_parameter(t, value) for name, (t, value) in statement.parameters.items()},
-        "settings": ", ".join(f"{name} = {value}" for name, value in own_settings(sql)),
+        "settings": ", ".join(settings),
+        "rows": None
+        if rows is None
+        else {"table": rows.table, "structure": rows.structure, "path": str(rows.path)},
         "caps": _cap_settings(caps),
     }
 

@@ -69,7 +69,7 @@ class WorkerProcess:
             raise self._gone() from None
 
     def receive(self, deadline: float | None) -> tuple[bytes, memoryview]:
-        """The next frame. QueryTimeout past `deadline` (monotonic); WarehouseUnavailable if the worker died."""
+        """The next frame. QueryTimeout past `deadline` (monotonic), WarehouseUnavailable if it died."""
         kind, length = HEADER.unpack(self._read(HEADER.size, deadline))
         return kind, self._read(length, deadline)
 

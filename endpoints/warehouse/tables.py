@@ -1,8 +1,8 @@
 """The tables of embedded ClickHouse: what lies in a folder. Runs in its workers, on the standard library.
 
 `DIR/T.parquet`, `DIR/T.csv`, `DIR/T/*.parquet` and `DIR/T/*.csv` are table T. Types are what ClickHouse
-infers, with one difference: a column is Nullable only if some row holds a NULL, or some file lacks it. (Parquet
-writers mark every column optional and CSV says nothing: inference alone makes all of them Nullable.)
+infers, with one difference: a column is Nullable only if some row holds a NULL, or some file lacks it.
+Parquet writers mark every column optional and CSV says nothing: inference alone makes all of them Nullable.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-Query = Callable[[str], list[list[str]]]
+Query = Callable[[str], list[list[Any]]]
 
 FORMATS = {".parquet": "Parquet", ".csv": "CSVWithNames"}
 # ClickHouse reads these as patterns in a path and has no way to escape them.
@@ -114,7 +115,7 @@ class Tables:
             )
             return self._without_nulls(table, self._query(f"DESCRIBE TABLE {table} {whole}"))
 
-    def _without_nulls(self, table: str, columns: list[list[str]]) -> list[tuple[str, str]]:
+    def _without_nulls(self, table: str, columns: list[list[Any]]) -> list[tuple[str, str]]:
         structure = ", ".join(f"{quoted(name)} {kind}" for name, kind, *_ in columns)
         typed = f"{table[:-1]}, {literal(structure)})"
         flags = ", ".join(f"toString(max(isNull({quoted(name)})))" for name, *_ in columns)
@@ -187,6 +188,6 @@ def literal(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def read_rows(text: str) -> list[list[str]]:
+def read_rows(text: str) -> list[list[Any]]:
     """Rows of FORMAT JSONCompactEachRow."""
     return [json.loads(line) for line in text.splitlines()]

@@ -17,12 +17,7 @@ import struct
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
-
-if TYPE_CHECKING:
-    from chdb.session import Session
-
-    from endpoints.warehouse.tables import Tables
+from typing import Any, BinaryIO
 
 HEADER = struct.Struct("!cQ")
 REQUEST, STARTED, COLUMNS, BATCH, DONE, FAILED = b"Q", b"S", b"C", b"B", b"D", b"E"
@@ -50,24 +45,26 @@ class Worker:
     """chDB in memory, with the folder's tables in one session and each query in another."""
 
     def __init__(self, folder: Path, out: BinaryIO) -> None:
-        from chdb.session import Session
+        from chdb import session
 
         from endpoints.warehouse.tables import Tables, read_rows
 
-        def query(sql: str) -> list[list[str]]:
+        def query(sql: str) -> list[list[Any]]:
             return read_rows(str(self._owner.query(sql, "JSONCompactEachRow")))
 
-        self._owner: Session = Session()
-        self._tables: Tables = Tables(folder, query)
-        self._new_session = Session
+        self._chdb: Any = session  # it has no types
+        self._owner = self._chdb.Session()
+        self._tables = Tables(folder, query)
         self._out = out
 
     def answer(self, request: dict[str, Any]) -> None:
         """Run one request: STARTED, then COLUMNS, BATCH…, DONE; or FAILED at any place."""
         try:
             self._tables.refresh()
+            if request["rows"] is not None:
+                self._give(**request["rows"])
             write_frame(self._out, STARTED)
-            with self._new_session() as session:
+            with self._chdb.Session() as session:
                 self._run(session, request)
         except BrokenPipeError:
             raise
@@ -76,7 +73,7 @@ class Worker:
         else:
             write_frame(self._out, DONE)
 
-    def _run(self, session: Session, request: dict[str, Any]) -> None:
+    def _run(self, session: Any, request: dict[str, Any]) -> None:
         from endpoints.warehouse.tables import read_rows
 
         for settings in (request["settings"], f"{OUTPUT}, {request['caps']}, readonly = 1"):

@@ -1,0 +1,48 @@
+"""The finish: ClickHouse's own semantics over rows in hand, in the worker processes of embedded ClickHouse.
+
+What a plan leaves to read time (conditions in the user's words, merging of states, the query's text above the
+cut) runs here, over the rows of an asset that the request selects, with the types that the asset recorded.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from endpoints.types import Column, storage_schema
+from endpoints.warehouse.embedded import EmbeddedWarehouse, RowsFile
+from endpoints.warehouse.protocol import Caps, Statement
+
+ROWS_TABLE = "__rows"
+
+
+class Finisher:
+    """Runs statements over the table `__rows`. Starts its workers when first used; close it."""
+
+    def __init__(self, workers: int = 2) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="endpoints-finish-")
+        folder = Path(self._scratch.name)
+        (folder / "tables").mkdir()
+        self._files = folder
+        self._warehouse = EmbeddedWarehouse(folder / "tables", workers)
+
+    def run(
+        self, statement: Statement, columns: Sequence[Column], rows: pa.Table, *, timezone: str, caps: Caps
+    ) -> tuple[tuple[Column, ...], pa.Table]:
+        """The statement's columns and rows. `rows` are in storage form, in the order of `columns`."""
+        structure = ", ".join(f"`{column.name}` {column.type}" for column in columns)
+        with tempfile.NamedTemporaryFile(dir=self._files, suffix=".parquet") as file:
+            pq.write_table(rows, file.name, compression="none", use_dictionary=False)
+            given = RowsFile(ROWS_TABLE, structure, Path(file.name), timezone)
+            with self._warehouse.run(statement, caps, rows=given) as result:
+                batches = list(result)
+            return result.columns, pa.Table.from_batches(batches, storage_schema(result.columns))
+
+    def close(self) -> None:
+        """End the workers. May be called twice."""
+        self._warehouse.close()
+        self._scratch.cleanup()
