@@ -73,6 +73,11 @@ class Worker:
         else:
             write_frame(self._out, DONE)
 
+    def _give(self, table: str, structure: str, path: str) -> None:
+        """A table for this request, over a file of rows in hand; the next such request replaces it."""
+        engine = f"File(Parquet, '{path}')"
+        self._owner.query(f"CREATE OR REPLACE TABLE {table} ({structure}) ENGINE = {engine}")
+
     def _run(self, session: Any, request: dict[str, Any]) -> None:
         from endpoints.warehouse.tables import read_rows
 
