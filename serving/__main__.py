@@ -8,12 +8,14 @@ import uvicorn
 
 from endpoints.errors import SettingsError
 from endpoints.settings import load_settings
+from serving.service import Service
 
 
 def main() -> int:
     """Serve until stopped. Exit status 2 where the settings are wrong."""
     try:
         settings = load_settings()
+        Service.check(settings)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2

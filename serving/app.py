@@ -32,6 +32,7 @@ def create_app(
     SettingsError at once if a setting is wrong. `open_service` is the seam for other clients.
     """
     settings = settings or load_settings()
+    Service.check(settings)
     app = FastAPI(
         openapi_url=None,  # our own documents show what a key may see, and need one
         routes=_routes(),

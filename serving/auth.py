@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 2.0
 KNOWN_KEYS_LAST = 15 * 60.0  # seconds that known keys outlive the store
+FIRST_READ = 5.0
 LOOKUP_THREADS = 2
 LOOKUPS_WAITING = 64
 UNKNOWN_REMEMBERED = 10_000
@@ -101,13 +102,14 @@ class KeyRing:
         self._unknown: OrderedDict[str, float] = OrderedDict()
         self._lookups: dict[str, asyncio.Task[Principal | None]] = {}
         self._pool = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="key-lookup")
-        self._stop = threading.Event()
+        self._stop, self._read_once = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._follow, name="key-ring", daemon=True)
 
     def start(self) -> None:
-        """Read all keys once, then every two seconds. A store that is down is not an error here."""
-        self.refresh()
+        """Read all keys every two seconds. Waits a little for the first time; a store may be down."""
         self._thread.start()
+        if not self._read_once.wait(FIRST_READ):
+            log.warning("keys have not been read yet: starting without them")
 
     def stop(self) -> None:
         self._stop.set()
@@ -133,6 +135,7 @@ class KeyRing:
         before = self._known.principals
         principals = {key_id: _principal(record, before.get(key_id)) for key_id, record in records.items()}
         self._known = _Known(principals, revoked, at)
+        self._read_once.set()
         for key_id in late:  # the whole read has them, or they are gone
             self._late.pop(key_id, None)
 
@@ -189,11 +192,12 @@ class KeyRing:
         return principal
 
     def _follow(self) -> None:
-        while not self._stop.wait(REFRESH_SECONDS):
+        while not self._stop.is_set():
             try:
                 self.refresh()
             except Exception:  # the thread must outlive any surprise: without it revocation stops
                 log.exception("keys not refreshed")
+            self._stop.wait(REFRESH_SECONDS)
 
 
 def _principal(record: KeyRecord, before: Principal | None) -> Principal:

@@ -48,6 +48,11 @@ class Service:
         self.pulse = Pulse(warehouse)
         self._columns = _Columns(warehouse)
 
+    @staticmethod
+    def check(settings: Settings) -> None:
+        """SettingsError where the settings cannot work together. No I/O."""
+        KeyStore.open(settings)
+
     @classmethod
     def open(cls, settings: Settings, *, warehouse: Warehouse | None = None) -> Self:
         """Open every client, with `warehouse` in place of the settings' where one is given.

@@ -1,0 +1,129 @@
+"""The service as it is deployed: a process of its own, started as the documentation says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from endpoints.keys import KeyStore
+from endpoints.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def process(
+    command: list[str], project: Path, port: int, **variables: str
+) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ENDPOINTS_PORT": str(port), **variables}
+    running = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        end = time.monotonic() + 40
+        while True:
+            try:
+                assert httpx.get(f"http://127.0.0.1:{port}/healthz").json() == {"status": "ok"}
+                break
+            except httpx.TransportError:
+                assert running.poll() is None, running.communicate()[0]
+                assert time.monotonic() < end, "it does not listen"
+                time.sleep(0.1)
+        yield running
+    finally:
+        running.kill()
+        running.communicate()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / ".env").write_text("")
+    (tmp_path / "data").mkdir()
+    endpoint = tmp_path / "endpoint_defs" / "hello"
+    endpoint.mkdir(parents=True)
+    (endpoint / "endpoint.yaml").write_text("current: 1\nversions: {1: {}}\n")
+    (endpoint / "v1.sql").write_text("SELECT 'hello ' || {name:String} AS greeting")
+    return tmp_path
+
+
+@pytest.mark.parametrize("how", ["module", "factory"])
+def test_it_starts_answers_and_stops(project: Path, how: str) -> None:
+    port = free_port()
+    commands = {
+        "module": ["serving"],
+        "factory": ["uvicorn", "serving.app:create_app", "--factory", "--port", str(port)],
+    }
+    _, key = KeyStore.open(Settings(project=project)).create("me")
+    with process(commands[how], project, port) as running:
+        answer = httpx.get(
+            f"http://127.0.0.1:{port}/endpoints/hello/run?name=you", headers={"X-API-Key": key}, timeout=30
+        )
+        assert answer.json()["results"] == [["hello you"]]
+        running.send_signal(signal.SIGTERM)
+        output, _ = running.communicate(timeout=20)
+        assert f"http://127.0.0.1:{port}" in output
+        assert "Traceback" not in output
+        assert key not in output
+        assert (how == "factory") or ("name=you" not in output)
+
+
+def test_without_a_store_and_a_warehouse_it_starts_and_says_so(project: Path) -> None:
+    port = free_port()
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    _, key = KeyStore.open(Settings(project=project, lake_url=f"file://{project}/keys")).create("me")
+    variables = {
+        "ENDPOINTS_LAKE_URL": "s3://nowhere/lake",
+        "ENDPOINTS_KEYS_URL": f"file://{project}/keys",
+        "ENDPOINTS_CLICKHOUSE_URL": f"clickhouse://127.0.0.1:{free_port()}/default",
+        "AWS_ENDPOINT_URL": nowhere,
+        "AWS_ACCESS_KEY_ID": "none",
+        "AWS_SECRET_ACCESS_KEY": "none",
+    }
+    with process(["serving"], project, port, **variables):
+        headers = {"X-API-Key": key}
+        ready = httpx.get(f"http://127.0.0.1:{port}/readyz", headers=headers, timeout=30)
+        assert ready.status_code == 503
+        parts = {name: part["ready"] for name, part in ready.json()["parts"].items()}
+        assert parts == {"definitions": True, "keys": True, "lake": False, "warehouse": False}
+        run = httpx.get(f"http://127.0.0.1:{port}/endpoints/hello/run?name=x", headers=headers, timeout=30)
+        assert (run.status_code, run.json()["code"]) == (503, "unavailable")
+
+
+def test_wrong_settings_end_it_with_one_message(project: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "serving"],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "ENDPOINTS_PORT": "many"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 2
+    assert "ENDPOINTS_PORT" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_serving_never_imports_dagster() -> None:
+    code = "import sys, serving.app; sys.exit(any(name.split('.')[0] == 'dagster' for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
