@@ -80,7 +80,7 @@ def make_project(project: Path) -> str:
     """A project over the flights with its asset published; returns a key."""
     shutil.copytree(Path(nycflights.__file__).parent / "endpoint_defs", project / "endpoint_defs")
     (project / ".env").touch()
-    nycflights.write_flights(project / "data")
+    nycflights.write_flights(project / "data", nycflights.read_flights())
     command(project, "materialize", "carrier_months")
     made = json.loads(
         command(project, "keys", "create", "--name", "bench", "--rate", "100000000/minute", "--json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 KEY_NAME = "demo"
-QUESTION = "/endpoints/customer_usage/run?customer_id=cust_42"
+SAMPLE = "customer_usage"
+QUESTION = f"/endpoints/{SAMPLE}/run?customer_id=cust_42"
 port_number = click.IntRange(1, 65535)
 
 
@@ -45,6 +47,8 @@ def demo(port: int | None, dagster_port: int | None, events: int, once: bool) ->
     """
     settings = local_settings()
     definitions = read_definitions(settings)
+    if SAMPLE not in definitions.endpoints:
+        raise click.UsageError(f"{settings.defs} has no {SAMPLE}: run the demo in a clone of the repository.")
     api_port = choose_port(HOST, port, settings.port, "--port")
     ui_port = choose_port(HOST, dagster_port, 3000, "--dagster-port")
     api, ui = f"http://{HOST}:{api_port}", f"http://{HOST}:{ui_port}"
@@ -140,15 +144,28 @@ def responds(url: str) -> bool:
 
 def introduce(say: Console, api: str, ui: str, key: str) -> None:
     """Ask the API what we tell the reader to ask, and say where everything is."""
-    request = urllib.request.Request(api + QUESTION, headers={"Authorization": f"Bearer {key}"})  # noqa: S310
-    with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
-        answer: dict[str, Any] = json.load(response)
     say.print(
         f"\n  Dagster  {ui}"
         f"\n  API      {api}/docs"
         f"\n  Key      {key}"
         f"\n\n  curl -H 'Authorization: Bearer {key}' '{api}{QUESTION}'"
-        f"\n\n  That answers with {len(answer['results'])} rows, source: {answer['source']}."
+        f"\n\n  That answers with {ask(api, key)}."
         "\n  Ctrl-C ends all of it.\n",
         markup=False,
     )
+
+
+def ask(api: str, key: str) -> str:
+    """What the question is answered with. The API follows the lake, and may be seconds behind it."""
+    request = urllib.request.Request(api + QUESTION, headers={"Authorization": f"Bearer {key}"})  # noqa: S310
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as response:  # noqa: S310
+                answer: dict[str, Any] = json.load(response)
+        except urllib.error.HTTPError as error:
+            return f"HTTP status {error.code}"
+        if answer["reason"] != "missing" or time.monotonic() > deadline:
+            reason = f" (reason: {answer['reason']})" if answer["reason"] else ""
+            return f"{len(answer['results'])} rows, source: {answer['source']}{reason}"
+        time.sleep(0.5)

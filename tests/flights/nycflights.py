@@ -30,10 +30,10 @@ def read_flights() -> pl.DataFrame:
     )
 
 
-def write_flights(folder: Path) -> None:
+def write_flights(folder: Path, flights: pl.DataFrame) -> None:
     """The table `flights` of an embedded warehouse in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    read_flights().write_parquet(folder / "flights.parquet")
+    flights.write_parquet(folder / "flights.parquet")
 
 
 def carrier_months(flights: pl.DataFrame, carrier: str) -> list[list[Any]]:
