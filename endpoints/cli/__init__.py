@@ -15,6 +15,7 @@ import click
 
 from endpoints.cli.demo import demo
 from endpoints.cli.keys import keys
+from endpoints.cli.lock import lock
 from endpoints.cli.materialize import materialize
 from endpoints.cli.new import new
 from endpoints.cli.plan import plan
@@ -56,5 +57,5 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, serve, new, validate, plan, run, materialize, status, keys):
+for command in (demo, dev, serve, new, validate, plan, run, materialize, status, keys, lock):
     main.add_command(command)

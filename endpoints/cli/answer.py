@@ -130,8 +130,8 @@ def _live(warehouse: Warehouse, question: Question, bound: Bound, reason: str | 
     limits = question.version.limits
     started = datetime.now(UTC)
     columns = warehouse.describe(live_statement(bound))
-    statement = live_statement(bound, total_order=len(columns))
     last = question.offset + question.limit
+    statement = live_statement(bound, total_order=len(columns), at_most=last + 1)
     pages: list[pa.RecordBatch] = []
     seen = 0
     caps = Caps(timeout=limits.timeout, max_rows=None, max_memory=limits.max_memory)

@@ -28,10 +28,12 @@ def validate(connect: bool, as_json: bool) -> None:
     Needs no ClickHouse, unless --connect is given: then each query is described (not run) there. The exit
     status is 1 where there is a problem.
     """
+    from endpoints.definition.lock import lock_problems
+
     settings = read_settings()
     definitions = read_definitions(settings)
     versions = list(definitions.versions)
-    problems = list(definitions.problems)
+    problems = [*definitions.problems, *lock_problems(definitions, settings.defs)]
     if connect:
         problems += ask_clickhouse(settings, versions)
     count = len({*definitions.endpoints, *definitions.broken})
