@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar, TypeAlias
 
-from endpoints.definition.model import Version
+from endpoints.definition import Version
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
 from endpoints.partitions import Window, left_refresh, window_of, windows
 

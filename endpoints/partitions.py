@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from endpoints.definition.model import Partitions
+from endpoints.definition import Partitions
 
 _DAY_KEY = "%Y-%m-%d"
 _HOUR_KEY = "%Y-%m-%d-%H:%M"
