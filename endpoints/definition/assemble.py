@@ -31,9 +31,9 @@ from endpoints.definition.schema import (
     VersionYaml,
 )
 from endpoints.definition.variables import read_pattern, read_variables
-from endpoints.errors import Problem
+from endpoints.errors import Problem, UnsupportedType
 from endpoints.query import bans
-from endpoints.types import parse_type, parse_value
+from endpoints.types import ClickHouseType, Column, check_storable, parse_type, parse_value
 
 NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,127}", re.ASCII)
 YAML_NAME: Final = "endpoint.yaml"
@@ -253,25 +253,24 @@ class _Assembly:
             return
         try:
             type_ = parse_type(type_text)
-        except Exception as error:
+            check_storable([Column("column", type_)])
+        except UnsupportedType as error:
+            fix = "Write the type as DESCRIBE shows it, as in UInt64."
             self._report(
-                (*at, "type"),
-                "bad_contract_type",
-                f"{type_text!r} is not a ClickHouse type: {error}",
-                "Write it as ClickHouse shows it, as in UInt64.",
+                (*at, "type"), "bad_contract_type", f"{type_text!r} is no column's type: {error}", fix
             )
             return
         for key, value in values.items():
             for item in value if isinstance(value, list) else [] if value is None else [value]:
-                try:
-                    parse_value(type_.base, item)
-                except ValueError as error:
-                    self._report(
-                        (*at, key),
-                        "bad_contract_value",
-                        f"{key} {item!r} is not a {type_.base}: {error}.",
-                        "Write a value of the column's type.",
-                    )
+                self._check_column_value(key, type_, item, at)
+
+    def _check_column_value(self, key: str, type_: ClickHouseType, value: object, at: Path_) -> None:
+        try:
+            parse_value(type_.base, value)
+        except ValueError as error:
+            message = f"{key} {value!r} is not of type {type_}: {str(error).rstrip('.')}."
+            fix = "Write a value of the column's type."
+            self._report((*at, key), "bad_contract_value", message, fix)
 
     def _report(self, path: Path_, code: str, message: str, fix: str) -> None:
         self.document.report(path, code, message, fix)

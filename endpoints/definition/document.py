@@ -28,7 +28,10 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 _NULL: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _MERGE: Final = "tag:yaml.org,2002:merge"
-_STANDARD_TAG: Final = "tag:yaml.org,2002:"
+_TAGS: Final = frozenset(
+    f"tag:yaml.org,2002:{kind}"
+    for kind in ("str", "int", "float", "bool", "null", "timestamp", "value", "seq", "map", "merge")
+)
 
 _Loader: Any = getattr(
     yaml, "CSafeLoader", yaml.SafeLoader
@@ -81,9 +84,10 @@ def read_document(path: Path, shown: str) -> Document:
         document.data = None if node is None else _construct(node, (), document, 0)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        line = mark.line if mark else 0
         message = f"This is not YAML: {error.problem or error.context}."
-        line = mark.line + 1 if mark else 1
-        document.problems.append(Problem(shown, line, "invalid_yaml", message, _yaml_fix(str(error.problem))))
+        fix = _yaml_fix(error, [*text.split("\n"), ""][line])
+        document.problems.append(Problem(shown, line + 1, "invalid_yaml", message, fix))
     except yaml.YAMLError as error:
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
         message = "The file holds a character that YAML does not allow."
@@ -118,12 +122,12 @@ def read_text(path: Path, document: Document) -> str | None:
         return None
 
 
-def _yaml_fix(problem: str) -> str:
-    if "\\t" in problem or "tab" in problem:
+def _yaml_fix(error: yaml.MarkedYAMLError, line: str) -> str:
+    if line[: len(line) - len(line.lstrip())].count("\t"):
         return "Indent with spaces, not tabs."
-    if "expected a single document" in problem:
+    if error.context and "single document" in error.context:
         return "Keep one document per file: remove the `---` line."
-    return "Check the indentation, colons and quotes on this line and the one before; quote text that holds `: ` or ` #`."
+    return "Check indentation, colons and quotes on this line and the one before; quote text that holds `: ` or ` #`."
 
 
 def _construct(node: yaml.Node, path: Path_, document: Document, depth: int) -> Any:
@@ -131,7 +135,7 @@ def _construct(node: yaml.Node, path: Path_, document: Document, depth: int) -> 
     if document.values > _MAX_VALUES or depth > _MAX_DEPTH:
         raise _TooLarge
     document.lines.setdefault(path, node.start_mark.line + 1)
-    if not node.tag.startswith(_STANDARD_TAG):
+    if node.tag not in _TAGS:
         document.report(path, "invalid_yaml", f"The tag {node.tag} means nothing here.", "Remove it.")
         return None
     if isinstance(node, yaml.MappingNode):

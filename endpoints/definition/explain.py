@@ -61,14 +61,15 @@ def read_model(document: Document) -> EndpointYaml | None:
         )
         return None
     data = document.data
-    for _ in range(4):  # removing what is wrong can leave a mapping empty that may not be
+    for attempt in range(4):  # removing what is wrong can leave a mapping empty that may not be
         try:
             return EndpointYaml.model_validate(data)
         except ValidationError as error:
             found = error.errors(include_url=False)
             data = copy.deepcopy(data)
             for details in found:
-                _report(document, details)
+                if attempt == 0:
+                    _report(document, details)
                 _remove(data, details)
     return None
 
@@ -101,7 +102,7 @@ def _report(document: Document, details: ErrorDetails) -> None:
         fix = f"{fix[0].upper()}{fix[1:].rstrip('.')}." if fix else ""
         document.report(path, "invalid_value", f"{key}: {message}.", fix)
     else:
-        document.report(path, "invalid_value", f"{key}: {_sentence(details)}", _bounds_fix(path))
+        document.report(path, "invalid_value", f"{key}: {_sentence(details)}", _bounds_fix(path, details))
 
 
 def _report_unknown(document: Document, path: Path_) -> None:
@@ -172,12 +173,17 @@ def _sentence(details: ErrorDetails) -> str:
     return f"{text}{got}."
 
 
-def _bounds_fix(path: Path_) -> str:
+def _bounds_fix(path: Path_, details: ErrorDetails) -> str:
     if path[-1] == "rate":
         return "Write a number per second, minute, hour or day, as in 600/minute."
     if path[-1] == "versions":
         return "Write at least `versions: {1: }` and the query in v1.sql."
-    return ""
+    limits = details.get("ctx", {})
+    if "ge" in limits:
+        return f"Write {limits['ge']} or more."
+    if "le" in limits:
+        return f"Write {limits['le']} or less."
+    return "Write at least one, or remove the key."
 
 
 def _remove(data: dict[str, Any], details: ErrorDetails) -> None:

@@ -7,10 +7,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Final
 
 from endpoints.definition.model import Contract, Partitions, Variable
 from endpoints.query.lexer import significant, tokenize
+
+PLAN_FORMAT: Final = 1
+"""Raised when plans lay out the same query's rows differently: assets of before then count as changed."""
 
 
 def canonical_sql(sql: str) -> str:
@@ -27,6 +30,7 @@ def rows_fingerprint(
     """Of what decides the rows an asset stores. Contract, docs, schedule and defaults do not."""
     return _digest(
         {
+            "plan": PLAN_FORMAT,
             "sql": canonical_sql(sql),
             "variables": {v.name: [v.type.text, v.optional, v.bucket] for v in variables.values()},
             "partitions": _bounds(partitions) if partitions else None,

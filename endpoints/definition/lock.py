@@ -24,7 +24,7 @@ _LINE: Final = re.compile(
     re.ASCII,
 )
 _WORDS: Final = {
-    "sql": "SQL",
+    "sql": "SQL or clock",
     "variables": "variables (type, default, optional, bucket or pattern)",
     "contract": "contract",
     "partitions": "partition start",
@@ -112,7 +112,7 @@ def _changed(definitions: Definitions, locked: Lock, folder: Path) -> Iterator[P
         parts = locked.versions.get((version.endpoint, version.number))
         if parts is None:
             continue
-        changed = [part for part, digest in version.lock_parts.items() if parts.get(part) != digest]
+        changed = [part for part, digest in version.lock_parts.items() if parts.get(part, digest) != digest]
         if changed:
             what = " and ".join(_WORDS[part] for part in changed)
             following = locked.next_number(version.endpoint, definitions)

@@ -92,7 +92,7 @@ def _edge(text: str | None, by: str, zone: ZoneInfo, document: Document, at: Pat
     }[by]
     if not on_edge:
         document.report(
-            at, "bad_partitions", f"{text} is not the beginning of a {by}.", f"Write {_EDGES[by]}."
+            at, "bad_partitions", f"{text} is not where slices by {by} begin.", f"Write {_EDGES[by]}."
         )
         return None
     return local.replace(tzinfo=zone).astimezone(UTC)

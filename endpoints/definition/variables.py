@@ -1,10 +1,10 @@
-"""Variables: what the SQL says of them (name, type) and what endpoint.yaml adds."""
+"""Variables: name and type from the SQL, everything else from endpoint.yaml."""
 
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,256 +12,206 @@ from endpoints.definition.defaults import Default, is_moment, parse_default
 from endpoints.definition.document import Document, Path_
 from endpoints.definition.model import Variable
 from endpoints.definition.pattern import compile_pattern
+from endpoints.definition.rules import RuleBroken, check_rules, element_type
 from endpoints.definition.schema import VariableYaml
-from endpoints.errors import Problem, UnsupportedType
+from endpoints.definition.uses import check_name, read_type
+from endpoints.errors import Problem
 from endpoints.query.conjuncts import optional_conjunct
 from endpoints.query.variables import Placeholder, placeholders
-from endpoints.types import ClickHouseType, Value, is_variable_type, parse_type, parse_value
+from endpoints.types import ClickHouseType, Value, parse_value
 
-NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-# What `run` itself takes beside the variables (design §6).
-RESERVED: Final = frozenset({"version", "refresh", "limit", "offset", "cursor", "format", "shape", "debug"})
-"""Names that no variable may have, in any case."""
-
-_TEXTS = frozenset({"String", "FixedString"})
-_UNORDERED = frozenset({"Bool", "UUID", "IPv4", "IPv6", "Enum8", "Enum16"})
-_ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
+_TEXTS: Final = frozenset({"String", "FixedString"})
+_UNORDERED: Final = frozenset({"Bool", "UUID", "IPv4", "IPv6", "Enum8", "Enum16"})
+_SOME_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)  # relative defaults are tried out at this time
 
 
 def read_variables(
-    sql: str, models: Mapping[str, VariableYaml], document: Document, at: Path_, sql_shown: str
+    sql: str, models: Mapping[str, VariableYaml], document: Document, at: Path_, sql_file: str
 ) -> dict[str, Variable]:
     """The variables of a query, in the order of their first use. Problems go to `document`."""
-    reader = _Reader(sql, document, at, sql_shown)
     uses: dict[str, list[Placeholder]] = {}
     for placeholder in placeholders(sql):
         uses.setdefault(placeholder.name, []).append(placeholder)
     if sql:
-        reader.check_used(models, uses)
+        _check_used(models, uses, document, at, sql_file)
     variables = {}
     for name, found in uses.items():
-        type_ = reader.type_of(name, found)
-        if type_ is not None:
-            variables[name] = reader.variable(found, type_, models.get(name, VariableYaml()))
+        document.problems += check_name(found[0], sql_file)
+        type_ = read_type(found, sql_file)
+        if isinstance(type_, Problem):
+            document.problems.append(type_)
+            continue
+        model = models.get(name, VariableYaml())
+        reader = _Reader(name, type_, model, document, (*at, name))
+        variables[name] = replace(reader.variable(), line=found[0].line)
+        if model.optional:
+            document.problems += _check_optional(sql, found, sql_file)
     return variables
 
 
-def read_pattern(pattern: str, document: Document, at: Path_) -> None:
-    """A Problem where the pattern is no regular expression."""
+def read_pattern(pattern: str, document: Document, at: Path_) -> bool:
+    """Whether the pattern is a regular expression; a Problem where it is none."""
     try:
         compile_pattern(pattern)
     except ValueError as error:
         fix = "Write a regular expression without look-around; YAML's single quotes keep backslashes."
         message = f"{pattern!r} is not a regular expression: {error}."
         document.report(at, "bad_pattern", message, fix)
+        return False
+    return True
+
+
+def _check_used(
+    models: Mapping[str, VariableYaml],
+    uses: Mapping[str, object],
+    document: Document,
+    at: Path_,
+    sql_file: str,
+) -> None:
+    for name in models.keys() - uses.keys():
+        near = difflib.get_close_matches(name, uses, n=1)
+        known = ", ".join(uses) or "none"
+        fix = f"Use it as {{{name}:Type}}, or remove it. Variables there: {known}."
+        message = f"{sql_file.rpartition('/')[2]} has no variable {name!r}."
+        fix = f"Did you mean {near[0]}?" if near else fix
+        document.report((*at, name), "undefined_variable", message, fix)
+
+
+def _check_optional(sql: str, uses: Sequence[Placeholder], sql_file: str) -> list[Problem]:
+    problems = []
+    for use in uses:
+        refusal = optional_conjunct(sql, use)
+        if isinstance(refusal, str):
+            fix = (
+                "Make it one condition, joined by AND, of WHERE or HAVING; or give it a default instead: "
+                f"({{{use.name}:{use.type_text}}} = '' OR …)."
+            )
+            message = f"{use.name!r} is optional, but {refusal}."
+            problems.append(Problem(sql_file, use.line, "optional_not_conjunct", message, fix))
+    return problems
 
 
 class _Reader:
-    """Where the variables of one version come from, and where its problems go."""
+    """One variable in the making. What cannot be read is reported and left out, so that the rest is checked too."""
 
-    def __init__(self, sql: str, document: Document, at: Path_, sql_shown: str) -> None:
-        self.sql, self.document, self.at, self.sql_shown = sql, document, at, sql_shown
+    def __init__(
+        self, name: str, type_: ClickHouseType, model: VariableYaml, document: Document, at: Path_
+    ) -> None:
+        self.name, self.type, self.model, self.document, self.at = name, type_, model, document, at
 
-    def check_used(self, models: Mapping[str, VariableYaml], uses: Mapping[str, object]) -> None:
-        for name in models:
-            if name not in uses:
-                near = difflib.get_close_matches(name, uses, n=1)
-                known = ", ".join(uses) or "none"
-                fix = (
-                    f"Did you mean {near[0]}?"
-                    if near
-                    else f"Use it as {{{name}:Type}}, or remove it. Variables there: {known}."
-                )
-                file = self.sql_shown.rpartition("/")[2]
-                self.document.report(
-                    (*self.at, name), "undefined_variable", f"{file} has no variable {name!r}.", fix
-                )
-
-    def type_of(self, name: str, uses: list[Placeholder]) -> ClickHouseType | None:
-        """The one type of a variable; None, with a Problem, where it has none or several."""
-        first = uses[0]
-        if not NAME.fullmatch(name):
-            self._sql_problem(
-                first,
-                "bad_variable_name",
-                f"{name!r} cannot be a variable's name.",
-                "Use letters, digits and _, not beginning with a digit.",
-            )
-        elif name.lower() in RESERVED or name.startswith("_"):
-            why = "begins with _" if name.startswith("_") else "is a parameter of every run"
-            self._sql_problem(
-                first,
-                "reserved_variable",
-                f"The name {name!r} is reserved: it {why}.",
-                f"Rename it, as in {name.strip('_') or 'value'}_value.",
-            )
-        types: dict[ClickHouseType, Placeholder] = {}
-        for use in uses:
-            type_ = self._parse(use)
-            if type_ is None:
-                return None
-            types.setdefault(type_, use)
-        if len(types) > 1:
-            (one, _), (other, where) = list(types.items())[:2]
-            message = f"{name!r} is {one} on line {first.line} and {other} here."
-            self._sql_problem(
-                where, "variable_type_conflict", message, "Write one type in both places, and convert in SQL."
-            )
-            return None
-        return next(iter(types))
-
-    def _parse(self, use: Placeholder) -> ClickHouseType | None:
-        if use.type_text == "Identifier":
-            fix = "Write the column out; to let callers choose, compare a String variable in SQL, as in if({by:String} = 'os', os, country)."
-            self._sql_problem(
-                use, "identifier_placeholder", "Identifier would let callers choose tables and columns.", fix
-            )
-            return None
-        try:
-            type_ = parse_type(use.type_text)
-        except UnsupportedType:
-            near = difflib.get_close_matches(use.type_text, _COMMON_TYPES, n=1)
-            fix = (
-                f"Did you mean {near[0]}?"
-                if near
-                else "Write a ClickHouse type, as in String, UInt32, Date or Array(String)."
-            )
-            self._sql_problem(use, "unknown_type", f"{use.type_text!r} is not a ClickHouse type.", fix)
-            return None
-        if not is_variable_type(type_):
-            fix = "Take a String and convert it in SQL."
-            self._sql_problem(use, "unsupported_type", f"A variable cannot be a {type_}.", fix)
-            return None
-        return type_
-
-    def variable(self, uses: list[Placeholder], type_: ClickHouseType, model: VariableYaml) -> Variable:
-        name, given = uses[0].name, model.model_fields_set
-        here = (*self.at, name)
-        default = self._default(type_, model, here) if "default" in given else None
-        values = {
-            key: self._value(type_, key, getattr(model, key), here)
-            for key in ("example", "min", "max")
-            if key in given
-        }
-        enum = self._enum(type_, model, here)
-        self._check_rules(type_, model, values, here)
+    def variable(self) -> Variable:
+        """The variable as far as it can be read."""
+        model = self.model
         variable = Variable(
-            name=name,
-            type=type_,
-            required=default is None and not model.optional,
+            name=self.name,
+            type=self.type,
+            required="default" not in model.model_fields_set and not model.optional,
             optional=model.optional,
-            default=default,
             description=model.description,
-            pattern=model.pattern,
-            enum=enum,
-            max_length=model.max_length,
+            pattern=self._pattern(),
+            enum=self._enum(),
+            min=self._bound("min"),
+            max=self._bound("max"),
+            max_length=self._max_length(),
             private=model.private,
-            bucket=model.bucket,
-            line=uses[0].line,
-            **values,
+            bucket=self._bucket(),
         )
-        if model.optional:
-            self._check_optional(name, uses, model, here)
-        return variable
+        self._check_range(variable)
+        default = self._default(variable)
+        return replace(variable, default=default, example=self._example(variable))
 
-    def _default(self, type_: ClickHouseType, model: VariableYaml, at: Path_) -> Default | None:
-        try:
-            default = parse_default(self.document.raw((*at, "default"), model.default), type_)
-            default.resolve(_ANCHOR, "UTC", type_)
-        except (ValueError, OverflowError) as error:
-            fix = (
-                "Write a literal, or today/now ± n{m,h,d,w}, as in `today - 30d`."
-                if is_moment(type_)
-                else f"Write a {type_}."
-            )
-            self._value_problem("default", type_, error, at, fix)
+    def _default(self, variable: Variable) -> Default | None:
+        if "default" not in self.model.model_fields_set:
             return None
+        if self.model.optional:
+            message = "optional and default exclude each other: with a default there is always a value."
+            self._report("optional", "optional_with_default", message, "Keep one of them.")
+        fix = "Write a literal, or today/now ± n{m,h,d,w}, as in `today - 30d`."
+        try:
+            default = parse_default(self._raw("default"), self.type)
+            value = default.resolve(_SOME_DAY, "UTC", self.type)
+        except (ValueError, OverflowError) as error:
+            self._wrong_value("default", self.type, error, fix if is_moment(self.type) else None)
+            return None
+        if default.anchor is None:
+            self._check_rules("default", variable, value)
         return default
 
-    def _value(self, type_: ClickHouseType, key: str, written: object, at: Path_) -> Value:
-        target = type_ if key == "example" else _compared(type_)
+    def _example(self, variable: Variable) -> Value:
+        if self.model.example is None:
+            return None
+        value = self._value("example", self.type, self._raw("example"))
+        if value is not None:
+            self._check_rules("example", variable, value)
+        return value
+
+    def _check_rules(self, key: str, variable: Variable, value: Value) -> None:
         try:
-            return parse_value(target, self.document.raw((*at, key), written))
-        except ValueError as error:
-            self._value_problem(key, target, error, at, f"Write a {target}.")
-            return None
+            check_rules(variable, value)
+        except RuleBroken as broken:
+            message = f"{key} of {self.name!r} breaks the variable's own rules."
+            self._report(key, f"bad_{key}", message, str(broken))
 
-    def _enum(self, type_: ClickHouseType, model: VariableYaml, at: Path_) -> tuple[Value, ...] | None:
-        if model.enum is None:
+    def _bound(self, key: str) -> Value:
+        if getattr(self.model, key) is None:
             return None
-        return tuple(
-            self._enum_item(type_, item, (*at, "enum", index)) for index, item in enumerate(model.enum)
-        )
+        target = element_type(self.type)
+        if target.base.name in _UNORDERED:
+            self._report(key, f"bad_{key}", f"{target} has no order that callers know.", "Use enum.")
+            return None
+        return self._value(key, target, self._raw(key))
 
-    def _enum_item(self, type_: ClickHouseType, item: object, at: Path_) -> Value:
-        target = _compared(type_)
+    def _check_range(self, variable: Variable) -> None:
+        if variable.min is not None and variable.max is not None and variable.min > variable.max:  # type: ignore[operator]
+            self._report("min", "bad_min", f"min of {self.name!r} is above its max.", "Swap them.")
+
+    def _enum(self) -> tuple[Value, ...] | None:
+        raw = self._raw("enum")
+        if raw is None:
+            return None
+        target = element_type(self.type)
+        return tuple(self._value("enum", target, item, index) for index, item in enumerate(raw))
+
+    def _pattern(self) -> str | None:
+        pattern = self.model.pattern
+        if pattern is None or not read_pattern(pattern, self.document, (*self.at, "pattern")):
+            return None
+        if element_type(self.type).base.name not in _TEXTS:
+            message = f"A pattern is for text; {self.name!r} is {self.type}."
+            self._report("pattern", "bad_pattern", message, "Use enum, min or max.")
+            return None
+        return pattern
+
+    def _max_length(self) -> int | None:
+        if self.model.max_length is not None and self.type.base.name not in _TEXTS | {"Array"}:
+            message = f"max_length is for text and arrays; {self.name!r} is {self.type}."
+            self._report("max_length", "bad_max_length", message, "Use min and max.")
+            return None
+        return self.model.max_length
+
+    def _bucket(self) -> str | None:
+        if self.model.bucket is not None and not is_moment(self.type):
+            message = f"Buckets are for dates and times; {self.name!r} is {self.type}."
+            self._report("bucket", "bad_bucket", message, "Remove it.")
+            return None
+        return self.model.bucket
+
+    def _value(self, key: str, target: ClickHouseType, raw: object, index: int | None = None) -> Value:
         try:
-            return parse_value(target, self.document.raw(at, item))
+            return parse_value(target, raw)
         except ValueError as error:
-            self._value_problem("enum", target, error, at[:-2], f"Write values of {target}.", line_at=at)
+            self._wrong_value(key, target, error, None, index)
             return None
 
-    def _check_rules(
-        self, type_: ClickHouseType, model: VariableYaml, values: Mapping[str, Value], at: Path_
+    def _wrong_value(
+        self, key: str, target: ClickHouseType, error: Exception, fix: str | None, index: int | None = None
     ) -> None:
-        compared = _compared(type_).base
-        if model.pattern is not None:
-            read_pattern(model.pattern, self.document, (*at, "pattern"))
-            if compared.name not in _TEXTS:
-                self.document.report(
-                    (*at, "pattern"),
-                    "bad_pattern",
-                    f"A pattern is for text; this is a {type_}.",
-                    "Use enum, min or max.",
-                )
-        if model.max_length is not None and compared.name not in _TEXTS and type_.base.name != "Array":
-            self.document.report(
-                (*at, "max_length"),
-                "bad_max_length",
-                f"max_length is for text and arrays; this is a {type_}.",
-                "Use min and max.",
-            )
-        for key in ("min", "max"):
-            if key in values and compared.name in _UNORDERED:
-                self.document.report(
-                    (*at, key), f"bad_{key}", f"A {compared} has no order that callers know.", "Use enum."
-                )
-        if "default" in model.model_fields_set and model.optional:
-            message = "optional and default exclude each other: with a default the variable is always there."
-            self.document.report((*at, "optional"), "optional_with_default", message, "Keep one of them.")
+        path = (*self.at, key) if index is None else (*self.at, key, index)
+        message = f"{key} of {self.name!r} is not of type {target}: {str(error).rstrip('.')}."
+        self.document.report(path, f"bad_{key}", message, fix or f"Write a value of type {target}.")
 
-    def _check_optional(self, name: str, uses: list[Placeholder], model: VariableYaml, at: Path_) -> None:
-        for use in uses:
-            refusal = optional_conjunct(self.sql, use)
-            if isinstance(refusal, str):
-                fix = f"Write it as one condition joined by AND at the top of WHERE or HAVING; or give a default and write ({{{name}:{use.type_text}}} = '' OR …)."
-                self._sql_problem(use, "optional_not_conjunct", f"{name!r} is optional, but {refusal}.", fix)
+    def _raw(self, key: str) -> object:
+        return self.document.raw((*self.at, key), getattr(self.model, key))
 
-    def _value_problem(
-        self,
-        key: str,
-        type_: ClickHouseType,
-        error: Exception,
-        at: Path_,
-        fix: str,
-        line_at: Path_ | None = None,
-    ) -> None:
-        self.document.report(
-            line_at or (*at, key), f"bad_{key}", f"{key} of {at[-1]!r} is not a {type_}: {error}.", fix
-        )
-
-    def _sql_problem(self, use: Placeholder, code: str, message: str, fix: str) -> None:
-        self.document.problems.append(Problem(self.sql_shown, use.line, code, message, fix))
-
-
-def _compared(type_: ClickHouseType) -> ClickHouseType:
-    """What enum, min, max and pattern look at: the elements of an array, else the value."""
-    while type_.base.name == "Array":
-        type_ = type_.base.args[0]  # type: ignore[assignment]
-    return type_
-
-
-_COMMON_TYPES: Final = (
-    "String", "UInt8", "UInt16", "UInt32", "UInt64", "Int8", "Int16", "Int32", "Int64", "Float64", "Bool", "Date",
-    "DateTime", "DateTime64(3)", "UUID", "Array(String)", "Array(UInt64)", "Nullable(String)", "Decimal(18, 2)",
-)  # fmt: skip
+    def _report(self, key: str, code: str, message: str, fix: str) -> None:
+        self.document.report((*self.at, key), code, message, fix)

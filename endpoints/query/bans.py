@@ -210,6 +210,7 @@ def check(sql: str, allow: Allow = NOTHING_MORE) -> list[Ban]:
 def _broken(tokens: Sequence[Token]) -> Iterator[Ban]:
     """What ClickHouse's lexer or its simplest rules refuse."""
     opened: list[Token] = []
+    braces: set[int] = set()  # lines told of
     pairs = {")": "(", "]": "["}
     for token in tokens:
         if token.kind is Kind.ERROR:
@@ -217,8 +218,10 @@ def _broken(tokens: Sequence[Token]) -> Iterator[Ban]:
         elif token.kind is not Kind.OPERATOR:
             continue
         elif token.text in "{}":
-            fix = "Write a placeholder as {name:Type}, as in {customer_id:String}."
-            yield Ban("bad_placeholder", f"`{token.text}` begins or ends no placeholder.", fix, token.line)
+            if token.line not in braces:
+                fix = "Write a placeholder as {name:Type}, as in {customer_id:String}."
+                yield Ban("bad_placeholder", "Braces hold no placeholder here.", fix, token.line)
+            braces.add(token.line)
         elif token.text in "([":
             opened.append(token)
             if len(opened) > _MAX_DEPTH:

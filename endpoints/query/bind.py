@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Final
 
 from endpoints.definition.model import Variable, Version
-from endpoints.definition.pattern import compile_pattern
+from endpoints.definition.rules import RuleBroken, check_rules
 from endpoints.errors import EndpointsError, FieldError, InputError
 from endpoints.query.conjuncts import Conjunct, optional_conjunct
 from endpoints.query.lexer import significant, tokenize
@@ -25,7 +25,7 @@ from endpoints.query.ordering import ordered
 from endpoints.query.splice import Edit, splice
 from endpoints.query.structure import strip_semicolons
 from endpoints.query.variables import placeholders
-from endpoints.types import ClickHouseType, Value, parse_value, show_value
+from endpoints.types import Value, parse_value, show_value
 from endpoints.warehouse.protocol import Statement
 
 MAX_VALUE_BYTES: Final = 8192
@@ -90,20 +90,12 @@ def bind(
                 values[variable.name] = variable.default.resolve(now, timezone, variable.type)
             elif not variable.optional:
                 errors.append(FieldError(variable.name, "missing_variable", _missing(variable)))
-        except _Refused as refused:
-            errors.append(FieldError(variable.name, refused.code, refused.detail))
+        except RuleBroken as broken:
+            errors.append(FieldError(variable.name, broken.code, str(broken)))
     if errors:
         raise InputError(errors)
     absent = frozenset(version.variables) - frozenset(values)
     return Bound(version, values, absent, _key(version, values))
-
-
-class _Refused(Exception):
-    """A value that cannot be used: a stable code and a sentence without the value of a private variable."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        self.code, self.detail = code, detail
-        super().__init__(detail)
 
 
 def _unknown(version: Version, given: Mapping[str, object]) -> Iterator[FieldError]:
@@ -141,68 +133,23 @@ def _pinned(variable: Variable, pin: object, given: Mapping[str, object], timezo
 
 
 def _checked(variable: Variable, raw: object, timezone: str) -> Value:
-    """The caller's value, inside its type and every rule of the definition."""
+    """The caller's value, inside its type and every rule of the definition; RuleBroken otherwise."""
     if _size(raw) > MAX_VALUE_BYTES:
-        raise _Refused("too_long", f"The value is longer than {MAX_VALUE_BYTES} bytes.")
+        raise RuleBroken("too_long", f"The value is longer than {MAX_VALUE_BYTES} bytes.")
     try:
         value = parse_value(variable.type, raw, timezone=timezone)
     except ValueError as error:
-        detail = f"The value is not a {variable.type}." if variable.private else f"{_sentence(error)}"
-        raise _Refused("invalid_value", detail) from None
-    if value is None:
-        return None
-    length = len(value) if isinstance(value, str | bytes | list | tuple) else 0
-    if variable.max_length is not None and length > variable.max_length:
-        raise _Refused("too_long", f"The value is longer than {variable.max_length}.")
-    for item in _items(value):
-        _check_item(variable, item)
+        # The sentence can repeat the value.
+        detail = f"The value is not a {variable.type}." if variable.private else _sentence(error)
+        raise RuleBroken("invalid_value", detail) from None
+    check_rules(variable, value)
     return value
-
-
-def _check_item(variable: Variable, item: Value) -> None:
-    """One value, or one element of an array, against enum, range and pattern."""
-    if variable.enum is not None and item not in variable.enum:
-        allowed = "" if variable.private else f": {_listed(variable)}"
-        raise _Refused("not_in_enum", f"The value is not one of those allowed{allowed}.")
-    below = variable.min is not None and not item >= variable.min  # type: ignore[operator]
-    above = variable.max is not None and not item <= variable.max  # type: ignore[operator]
-    if below or above:  # `not >=`: NaN is in no range
-        raise _Refused("out_of_range", f"The value must be {_range(variable)}.")
-    if variable.pattern is not None and not compile_pattern(variable.pattern).found_in(str(item)):
-        raise _Refused("pattern_mismatch", f"The value does not match the pattern {variable.pattern}.")
-
-
-def _items(value: Value) -> Iterator[Value]:
-    if isinstance(value, list | tuple):
-        for item in value:
-            yield from _items(item)
-    elif value is not None:
-        yield value
 
 
 def _size(raw: object) -> int:
     """Bytes of the value as a caller wrote it."""
     text = raw if isinstance(raw, str) else json.dumps(raw, default=str, ensure_ascii=False)
     return len(text.encode("utf-8", "surrogatepass"))
-
-
-def _item_type(type_: ClickHouseType) -> ClickHouseType:
-    while type_.base.name == "Array":
-        type_ = type_.base.inner
-    return type_
-
-
-def _listed(variable: Variable) -> str:
-    return ", ".join(str(show_value(_item_type(variable.type), item)) for item in variable.enum or ())
-
-
-def _range(variable: Variable) -> str:
-    type_ = _item_type(variable.type)
-    least = None if variable.min is None else show_value(type_, variable.min)
-    most = None if variable.max is None else show_value(type_, variable.max)
-    if least is None:
-        return f"at most {most}"
-    return f"at least {least}" if most is None else f"from {least} to {most}"
 
 
 def _sentence(error: ValueError) -> str:
