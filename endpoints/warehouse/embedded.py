@@ -21,7 +21,7 @@ import pyarrow as pa
 from endpoints.errors import WarehouseUnavailable
 from endpoints.types import Column, check_storable, parse_type, render_parameter, to_storage_batch
 from endpoints.warehouse.failures import failure_of
-from endpoints.warehouse.process import WorkerProcess
+from endpoints.warehouse.process import WorkerProcess, readable
 from endpoints.warehouse.protocol import Caps, ServerInfo, Statement
 from endpoints.warehouse.running import RunningQuery
 from endpoints.warehouse.text import describe_sql, own_settings, without_semicolon
@@ -200,7 +200,7 @@ class _Pool:
                 if not self._idle:
                     return self._started()
                 worker = self._idle.pop()
-            if worker.alive:
+            if worker.alive and worker.may_read == readable(self._folder):
                 return worker
             self._drop(worker)
 

@@ -60,7 +60,8 @@ _KINDS: Final[dict[type[WarehouseError], frozenset[int]]] = {
     ),
 }
 _BY_CODE: Final = {code: kind for kind, codes in _KINDS.items() for code in codes}
-_CODE: Final = re.compile(r"Code: (\d+)\. ?(?:DB::Exception: )?")
+_CODE: Final = re.compile(r"Code: (\d+)\.")
+_NOISE: Final = re.compile(r"Streaming query failed: |Code: \d+\. ?|DB::Exception: ")
 
 
 def failure(code: int | None, message: str) -> WarehouseError:
@@ -72,4 +73,4 @@ def failure(code: int | None, message: str) -> WarehouseError:
 def failure_of(text: str) -> WarehouseError:
     """The error for a text that ClickHouse wrote, as in `Code: 62. DB::Exception: Syntax error…`."""
     codes = _CODE.findall(text)
-    return failure(int(codes[0]) if codes else None, _CODE.sub("", text))
+    return failure(int(codes[0]) if codes else None, _NOISE.sub("", text))

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Final, cast
 import endpoints
 from endpoints.errors import QueryTimeout, WarehouseUnavailable
 from endpoints.warehouse.failures import TIMEOUT_EXCEEDED
+from endpoints.warehouse.sandbox import linked
 from endpoints.warehouse.worker import HEADER, REQUEST, write_frame
 
 _PIPE_BYTES: Final = 1 << 20
@@ -32,10 +33,17 @@ def _environment(scratch: str) -> dict[str, str]:
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | own
 
 
+def readable(folder: Path) -> tuple[object, ...]:
+    """What a worker's sandbox is made from: the folder, by its inode, and the links out of it."""
+    status = folder.stat()
+    return status.st_dev, status.st_ino, *linked(folder)
+
+
 class WorkerProcess:
     """One worker. Used by one query at a time; only `kill` may come from another thread."""
 
     def __init__(self, folder: Path) -> None:
+        self.may_read = readable(folder)
         self._scratch = tempfile.mkdtemp(prefix="endpoints-chdb-")
         self._log = Path(self._scratch) / "stderr"
         with self._log.open("wb") as log:

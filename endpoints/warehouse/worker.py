@@ -19,6 +19,9 @@ import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from endpoints.warehouse import sandbox
+from endpoints.warehouse.tables import Tables, read_rows
+
 HEADER = struct.Struct("!cQ")
 REQUEST, STARTED, COLUMNS, BATCH, DONE, FAILED = b"Q", b"S", b"C", b"B", b"D", b"E"
 
@@ -46,8 +49,6 @@ class Worker:
 
     def __init__(self, folder: Path, out: BinaryIO) -> None:
         from chdb import session
-
-        from endpoints.warehouse.tables import Tables, read_rows
 
         def query(sql: str) -> list[list[Any]]:
             return read_rows(str(self._owner.query(sql, "JSONCompactEachRow")))
@@ -79,8 +80,6 @@ class Worker:
         self._owner.query(f"CREATE OR REPLACE TABLE {table} ({structure}) ENGINE = {engine}")
 
     def _run(self, session: Any, request: dict[str, Any]) -> None:
-        from endpoints.warehouse.tables import read_rows
-
         for settings in (request["settings"], f"{OUTPUT}, {request['caps']}, readonly = 1"):
             if settings:
                 session.query(f"SET {settings}")
@@ -117,10 +116,12 @@ def _requests(stream: BinaryIO) -> queue.SimpleQueue[dict[str, Any]]:
 
 def main() -> None:
     """Serve requests until the parent goes."""
+    folder = Path(sys.argv[1])
+    sandbox.enter(folder, scratch=Path.cwd())  # before there are threads: those that run stay outside
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever a library prints must not get into the frames
     requests = _requests(sys.stdin.buffer)
-    worker = Worker(Path(sys.argv[1]), out)
+    worker = Worker(folder, out)
     while True:
         worker.answer(requests.get())
 
