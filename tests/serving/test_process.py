@@ -110,17 +110,21 @@ def test_without_a_store_and_a_warehouse_it_starts_and_says_so(project: Path) ->
         assert (run.status_code, run.json()["code"]) == (503, "unavailable")
 
 
-def test_wrong_settings_end_it_with_one_message(project: Path) -> None:
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [("ENDPOINTS_PORT", "many", "ENDPOINTS_PORT"), ("ENDPOINTS_LAKE_URL", "s3://bucket", "ENDPOINTS_SECRET")],
+)
+def test_wrong_settings_end_it_with_one_message(project: Path, variable: str, value: str, named: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "serving"],
         cwd=project,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "ENDPOINTS_PORT": "many"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), variable: value},
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert ended.returncode == 2
-    assert "ENDPOINTS_PORT" in ended.stderr
+    assert named in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
