@@ -8,7 +8,7 @@ endpoints load in seconds and a warehouse that is away does not take the code lo
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
-from endpoints.definition import Definitions, Endpoint, Version
+from endpoints.definition import Definitions, Version
 from endpoints.errors import ContractBreach, EndpointsError, StoreUnavailable, WarehouseUnavailable
 from endpoints.lake.layout import version_folder
 from endpoints.lake.publish import Lake
@@ -24,8 +24,9 @@ from endpoints.settings import Settings
 from endpoints.types import Column, json_values
 from endpoints.units import show_duration
 from endpoints.warehouse import open_warehouse
-from orchestration.materialize import Materialized, NotMaterializable, Progress, materialize, plan_of
-from orchestration.sources import upstream
+from orchestration.catalog import Listed
+from orchestration.materialize import Materialized, Progress, materialize
+from orchestration.sources import table_key
 
 POOL = "clickhouse"
 CONTRACT_CHECK = "contract"
@@ -43,13 +44,11 @@ def asset_key(endpoint: str, version: int) -> dg.AssetKey:
 
 
 def version_assets(
-    definitions: Definitions, settings: Settings
+    versions: Iterable[Listed], settings: Settings
 ) -> Iterator[dg.AssetsDefinition | dg.AssetSpec]:
     """One asset for each version that can be materialized, an external one for each that cannot."""
-    for endpoint in definitions.endpoints.values():
-        for version in endpoint.versions.values():
-            spec = version_spec(endpoint, version)
-            yield spec if live_only(version) else version_asset(version, spec, settings)
+    for listed in versions:
+        yield version_spec(listed) if listed.live_only else version_asset(listed, settings)
 
 
 def broken_assets(definitions: Definitions) -> Iterator[dg.AssetSpec]:
@@ -65,24 +64,15 @@ def broken_assets(definitions: Definitions) -> Iterator[dg.AssetSpec]:
             )
 
 
-def live_only(version: Version) -> str | None:
-    """Why the version has no asset, or None where it has one. From the text alone."""
-    try:
-        plan_of(version)
-    except NotMaterializable as why:
-        return str(why)
-    return None
-
-
 def version_asset(
-    version: Version,
-    spec: dg.AssetSpec,
+    listed: Listed,
     settings: Settings,
     *,
     retry: dg.RetryPolicy | None = RETRY,
     report: Report | None = None,
 ) -> dg.AssetsDefinition:
     """The asset of one version. `report` hears of a run's progress; without it the run's log does."""
+    version, spec = listed.version, version_spec(listed)
     checked = version.contract is not None
     check = dg.AssetCheckSpec(
         CONTRACT_CHECK, asset=spec.key, description="The version's `contract:`, in full."
@@ -122,9 +112,9 @@ def version_asset(
     return run
 
 
-def version_spec(endpoint: Endpoint, version: Version) -> dg.AssetSpec:
+def version_spec(listed: Listed) -> dg.AssetSpec:
     """All that Dagster shows of a version before any run."""
-    why_live_only = live_only(version)
+    endpoint, version, live_only = listed.endpoint, listed.version, listed.live_only
     metadata: dict[str, Any] = {
         "sql": dg.MetadataValue.md(f"```sql\n{version.sql.strip()}\n```"),
         "current": endpoint.current == version.number,
@@ -135,19 +125,19 @@ def version_spec(endpoint: Endpoint, version: Version) -> dg.AssetSpec:
         metadata["deprecated"] = version.deprecated.isoformat()
     if version.sunset:
         metadata["sunset"] = version.sunset.isoformat()
-    if why_live_only:
-        metadata["live only"] = why_live_only
+    if live_only:
+        metadata["live only"] = live_only
     return dg.AssetSpec(
         asset_key(endpoint.name, version.number),
-        deps=upstream(version.sql),
+        deps=[table_key(table) for table in listed.reads],
         description=version.description or endpoint.description,
         metadata=metadata,
         group_name=_name(endpoint.tags[0]) if endpoint.tags else "endpoints",
         owners=[_owner(endpoint.owner)] if endpoint.owner else [],
         tags={tag: "" for tag in map(_tag, endpoint.tags) if tag},
-        kinds={"clickhouse"} if why_live_only else {"clickhouse", "parquet"},
+        kinds={"clickhouse"} if live_only else {"clickhouse", "parquet"},
         code_version=version.lock_fingerprint,
-        freshness_policy=None if why_live_only else _freshness(version),
+        freshness_policy=None if live_only else _freshness(version),
     )
 
 

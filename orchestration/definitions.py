@@ -7,6 +7,7 @@ import dagster as dg
 from endpoints.definition import load_definitions
 from endpoints.settings import Settings, load_settings
 from orchestration.assets import broken_assets, version_assets
+from orchestration.catalog import catalog
 from orchestration.schedules import MATERIALIZE, cadence_schedules
 from orchestration.sources import source_assets
 
@@ -16,14 +17,15 @@ def compose(settings: Settings) -> dg.Definitions:
     definitions = load_definitions(settings.defs)
     for problem in definitions.problems:
         dg.get_dagster_logger("endpoints").error(str(problem))
+    versions = catalog(definitions)
     return dg.Definitions(
         assets=[
-            *version_assets(definitions, settings),
+            *version_assets(versions, settings),
             *broken_assets(definitions),
-            *source_assets(definitions),
+            *source_assets(versions),
         ],
         jobs=[MATERIALIZE],
-        schedules=cadence_schedules(definitions, settings),
+        schedules=cadence_schedules(versions, settings),
         # A run of one asset takes half a second in one process, five with a process for each step.
         executor=dg.in_process_executor,
     )

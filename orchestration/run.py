@@ -21,7 +21,8 @@ from endpoints.definition import BrokenEndpoint, Definitions, UnknownEndpoint, V
 from endpoints.errors import SettingsError
 from endpoints.lake.manifest import UNPARTITIONED
 from endpoints.settings import Settings, load_settings
-from orchestration.assets import live_only, version_asset, version_spec
+from orchestration.assets import version_asset
+from orchestration.catalog import Listed, listed
 from orchestration.home import LOCATION, prepare_home
 from orchestration.materialize import Progress
 from orchestration.schedules import MATERIALIZE
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = load_settings()
             definitions = load_definitions(settings.defs)
             versions = [definitions.version(key) for key in asked.versions] or _materialized(definitions)
+            chosen = [listed(definitions.endpoints[version.endpoint], version) for version in versions]
         except (UnknownEndpoint, SettingsError) as error:
             parser.error(str(error))
         except BrokenEndpoint as error:
@@ -63,28 +65,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         prepare_home(settings.project)
         with dg.DagsterInstance.get() as instance:
-            outcomes = [run(definitions, version, settings, instance, say) for version in versions]
+            outcomes = [run(one, settings, instance, say) for one in chosen]
     return 0 if all(outcome["outcome"] == "published" for outcome in outcomes) else 1
 
 
-def run(
-    definitions: Definitions, version: Version, settings: Settings, instance: dg.DagsterInstance, say: Say
-) -> Line:
+def run(chosen: Listed, settings: Settings, instance: dg.DagsterInstance, say: Say) -> Line:
     """Materialize one version as a run of `instance`; says progress, then the outcome, which it returns."""
+    version = chosen.version
     which = {"endpoint": version.endpoint, "version": version.number}
     outcome = {**which, "partition": UNPARTITIONED, "outcome": "failed"}
     outcome |= dict.fromkeys(("snapshot", "rows", "bytes", "run_id", "error"))
-    if why := live_only(version):
-        outcome["error"] = why
+    if chosen.live_only:
+        outcome["error"] = chosen.live_only
     else:
 
         def report(version: Version, progress: Progress) -> None:
             said = {"rows": progress.rows, "bytes": progress.bytes, "seconds": round(progress.seconds, 1)}
             say({"event": "progress", **which, **said})
 
-        spec = version_spec(definitions.endpoints[version.endpoint], version)
         # No retries: whoever waits at a terminal would rather hear what is wrong.
-        asset = version_asset(version, spec, settings, retry=None, report=report)
+        asset = version_asset(chosen, settings, retry=None, report=report)
         outcome |= _execute(asset, instance)
     say(outcome)
     return outcome

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import dagster as dg
 
-from endpoints.definition import Definitions, Version
+from endpoints.definition import Version
 from endpoints.lake.publish import Lake
 from endpoints.settings import Settings
-from orchestration.assets import asset_key, live_only
+from orchestration.assets import asset_key
+from orchestration.catalog import Listed
 
 # The one job: runs of any selection of assets are runs of it.
 MATERIALIZE = dg.define_asset_job(
@@ -24,23 +25,23 @@ MATERIALIZE = dg.define_asset_job(
 _SIGNS = {"*": "x", "/": "_every_", ",": "_and_", "-": "_to_", " ": "_"}
 
 
-def cadence_schedules(definitions: Definitions, settings: Settings) -> list[dg.ScheduleDefinition]:
+def cadence_schedules(versions: Iterable[Listed], settings: Settings) -> list[dg.ScheduleDefinition]:
     """A schedule, running by default, for each cron line that any version has."""
     cadences: dict[str, list[Version]] = defaultdict(list)
-    for version in definitions.versions:
-        if version.materialize and version.materialize.cron and live_only(version) is None:
+    for version in (listed.version for listed in versions if listed.live_only is None):
+        if version.materialize and version.materialize.cron:
             cadences[version.materialize.cron].append(version)
     return [
         dg.ScheduleDefinition(
-            name=_name(cron, versions),
+            name=_name(cron, due),
             job=MATERIALIZE,
             cron_schedule=cron,
             execution_timezone="UTC",
-            execution_fn=_tick(versions, settings),
+            execution_fn=_tick(due, settings),
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            description=f"Materializes {len(versions)} endpoint versions at `{cron}` UTC.",
+            description=f"Materializes {len(due)} endpoint versions at `{cron}` UTC.",
         )
-        for cron, versions in sorted(cadences.items())
+        for cron, due in sorted(cadences.items())
     ]
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import dagster as dg
 
-from endpoints.definition import Definitions
-from endpoints.query.tables import Table, tables
+from endpoints.query.tables import Table
+from orchestration.catalog import Listed
 
 GROUP = "clickhouse"
 
@@ -17,14 +17,9 @@ def table_key(table: Table) -> dg.AssetKey:
     return dg.AssetKey([GROUP, *([table.database] if table.database else []), table.name])
 
 
-def upstream(sql: str) -> list[dg.AssetKey]:
-    """The keys of the tables that a query reads."""
-    return [table_key(table) for table in tables(sql)]
-
-
-def source_assets(definitions: Definitions) -> Iterator[dg.AssetSpec]:
+def source_assets(versions: Iterable[Listed]) -> Iterator[dg.AssetSpec]:
     """One external asset for each table that any endpoint reads."""
-    found = {table for version in definitions.versions for table in tables(version.sql)}
+    found = {table for listed in versions for table in listed.reads}
     for table in sorted(found, key=str):
         yield dg.AssetSpec(
             table_key(table),

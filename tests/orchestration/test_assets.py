@@ -12,7 +12,8 @@ import pytest
 
 from endpoints.definition import load_definitions
 from endpoints.lake.manifest import UNPARTITIONED
-from orchestration.assets import CONTRACT_CHECK, POOL, asset_key, version_asset, version_spec
+from orchestration.assets import CONTRACT_CHECK, POOL, asset_key, version_asset
+from orchestration.catalog import listed
 from orchestration.definitions import compose
 from orchestration.schedules import MATERIALIZE
 
@@ -180,9 +181,7 @@ def test_only_what_passes_by_itself_is_retried(
     version = project.define("sales", "SELECT nothing FROM sales", materialize=HOURLY)
     settings = project.settings if reachable else away(project)
     endpoint = load_definitions(settings.defs).endpoints["sales"]
-    asset = version_asset(
-        version, version_spec(endpoint, version), settings, retry=dg.RetryPolicy(max_retries=1)
-    )
+    asset = version_asset(listed(endpoint, version), settings, retry=dg.RetryPolicy(max_retries=1))
     result = dg.materialize([asset], instance=instance, raise_on_error=False)
     assert not result.success
     assert [event.event_type_value for event in result.all_events].count("STEP_UP_FOR_RETRY") == retries
