@@ -8,6 +8,7 @@ from endpoints.definition import load_definitions
 from endpoints.settings import Settings, load_settings
 from orchestration.assets import broken_assets, version_assets
 from orchestration.catalog import catalog
+from orchestration.housekeeping import housekeeping
 from orchestration.schedules import MATERIALIZE, cadence_schedules
 from orchestration.sources import source_assets
 
@@ -25,7 +26,7 @@ def compose(settings: Settings) -> dg.Definitions:
             *source_assets(versions),
         ],
         jobs=[MATERIALIZE],
-        schedules=cadence_schedules(versions, settings),
+        schedules=[*cadence_schedules(versions, settings), housekeeping(settings)],
         # A run of one asset takes half a second in one process, five with a process for each step.
         executor=dg.in_process_executor,
     )

@@ -112,6 +112,8 @@ def _recorded(attempt: Attempt) -> Iterator[None]:
 
 
 def _sentence(error: BaseException) -> str:
+    if not isinstance(error, Exception):
+        return "The run was interrupted."
     return str(error) if isinstance(error, EndpointsError) else f"{type(error).__name__}: {error}"
 
 

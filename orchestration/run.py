@@ -32,6 +32,7 @@ Say = Callable[[Line], None]
 
 # What Dagster's UI files runs by; the code location's own runs carry the same.
 _TAGS = {".dagster/repository": f"__repository__@{LOCATION}"}
+INTERRUPTED = "The run was interrupted."
 _QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
@@ -65,8 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         prepare_home(settings.project)
         with dg.DagsterInstance.get() as instance:
-            outcomes = [run(one, settings, instance, say) for one in chosen]
-    return 0 if all(outcome["outcome"] == "published" for outcome in outcomes) else 1
+            good = True
+            for one in chosen:
+                outcome = run(one, settings, instance, say)
+                good &= outcome["outcome"] == "published"
+                if outcome["error"] == INTERRUPTED:
+                    break
+    return 0 if good else 1
 
 
 def run(chosen: Listed, settings: Settings, instance: dg.DagsterInstance, say: Say) -> Line:
@@ -115,6 +121,8 @@ def _error(result: dg.ExecuteInProcessResult) -> str:
             failure = event.step_failure_data
             if failure.user_failure_data and failure.user_failure_data.description:
                 return failure.user_failure_data.description
+            if failure.error and failure.error.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+                return INTERRUPTED
             return failure.error.message.strip() if failure.error else "the step failed"
     return "the run did not start; see its log in Dagster"
 
