@@ -62,7 +62,9 @@ class Settings(BaseSettings):
 
     project: Path = Field(description="The project folder; relative paths start here. Found, not set.")
     aws: Mapping[str, SecretStr] = Field(
-        default_factory=dict, repr=False, description="The AWS_* variables of the environment and `.env`."
+        default_factory=lambda: _aws(os.environ),
+        repr=False,
+        description="The AWS_* variables of the environment and `.env`.",
     )
 
     defs: Path = Field(Path("endpoint_defs"), description="Folder of definitions.")
@@ -194,11 +196,8 @@ def load_settings(cwd: Path | None = None) -> Settings:
     file = project / ".env"
     written = {name.upper(): value for name, value in dotenv_values(file).items()} if file.is_file() else {}
     _warn_of_typos({**written, **os.environ})
-    aws = {
-        name: value for name, value in {**written, **os.environ}.items() if name.startswith("AWS_") and value
-    }
     try:
-        return Settings(project=project, aws=aws, _env_file=file)
+        return Settings(project=project, aws=_aws({**written, **os.environ}), _env_file=file)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
 
@@ -273,6 +272,10 @@ def _explain(error: ValidationError) -> str:
         why = problem["msg"].removeprefix("Value error, ")
         lines.append(f"{PREFIX}{name.upper()}: {why}")
     return "\n".join(lines)
+
+
+def _aws(environment: Mapping[str, str | None]) -> dict[str, SecretStr]:
+    return {n: SecretStr(value) for n, value in environment.items() if n.startswith("AWS_") and value}
 
 
 def _warn_of_typos(environment: Mapping[str, object]) -> None:

@@ -138,6 +138,11 @@ def test_aws_variables_may_be_in_the_file(project: Path, monkeypatch) -> None:
     assert settings.aws["AWS_REGION"] == SecretStr("eu-central-1")
 
 
+def test_aws_variables_of_the_environment_are_there_without_a_file(project: Path, monkeypatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9000")
+    assert Settings(project=project).aws == {"AWS_ENDPOINT_URL": SecretStr("http://127.0.0.1:9000")}
+
+
 @pytest.mark.parametrize("name", ["PROJECT", "AWS"])
 def test_what_is_found_cannot_be_set(project: Path, monkeypatch, name: str) -> None:
     monkeypatch.setenv(f"ENDPOINTS_{name}", "{}")

@@ -29,7 +29,12 @@ UPLOADS_AT_ONCE = 4
 DOWNLOAD_CHUNK_BYTES = 4 * 2**20
 STAGING_MARK = "#"
 
-_CLIENT: Any = {"timeout": timedelta(seconds=30), "connect_timeout": timedelta(seconds=3)}
+# A store that hangs is noticed in seconds; a large file on a slow line may take its time.
+_CLIENT: Any = {
+    "connect_timeout": timedelta(seconds=3),
+    "read_timeout": timedelta(seconds=10),
+    "timeout": timedelta(minutes=10),
+}
 _RETRY: Any = {
     "max_retries": 3,
     "retry_timeout": timedelta(seconds=10),
