@@ -33,6 +33,7 @@ from endpoints.definition.schema import (
 from endpoints.definition.variables import read_pattern, read_variables
 from endpoints.errors import Problem, UnsupportedType
 from endpoints.query import bans
+from endpoints.query.permitted import Allow
 from endpoints.types import ClickHouseType, Column, check_storable, parse_type, parse_value
 
 NAME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,127}", re.ASCII)
@@ -43,7 +44,7 @@ _NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _SQL_NAME = re.compile(r"v([0-9]+)\.sql", re.ASCII)
 
 
-def read_endpoint(folder: Path, shown: str, allow: bans.Allow) -> Endpoint | tuple[Problem, ...]:
+def read_endpoint(folder: Path, shown: str, allow: Allow) -> Endpoint | tuple[Problem, ...]:
     """The endpoint of a folder, or all that is wrong with it. `shown` is the folder as people see it."""
     document = Document(f"{shown}/{YAML_NAME}")
     if not NAME.fullmatch(folder.name):
@@ -72,10 +73,13 @@ def _missing_yaml_fix(folder: Path) -> str:
 
 
 class _Assembly:
-    """One endpoint in the making. Problems gather in `document`; what is built counts only if there are none."""
+    """One endpoint in the making.
+
+    Problems gather in `document`; what is built counts only if there are none.
+    """
 
     def __init__(
-        self, folder: Path, shown: str, document: Document, model: EndpointYaml, allow: bans.Allow
+        self, folder: Path, shown: str, document: Document, model: EndpointYaml, allow: Allow
     ) -> None:
         self.folder, self.shown, self.document, self.model, self.allow = folder, shown, document, model, allow
 
@@ -109,7 +113,7 @@ class _Assembly:
         return numbers
 
     def _check_strays(self, numbers: Mapping[int, str]) -> None:
-        """A query that no version names is a forgotten line, or a version about to be released by accident."""
+        """A query that no version names is a forgotten line, or a release by accident."""
         for path in sorted(self.folder.glob("*.sql")):
             match = _SQL_NAME.fullmatch(path.name)
             if match is None or path.name != f"v{int(match[1])}.sql":
@@ -280,7 +284,7 @@ class _Assembly:
 
 
 def _default_freshness(materialize: Materialize | None) -> timedelta:
-    """An hour; with a schedule its longest gap and an hour, so that an asset is not stale while the next is made."""
+    """An hour; with a schedule its longest gap and an hour: not stale while the next asset is made."""
     if materialize is None or materialize.cron is None:
         return DEFAULT_FRESHNESS
     return longest_gap(materialize.cron) + DEFAULT_FRESHNESS

@@ -30,8 +30,8 @@ class Default:
     def resolve(self, now: datetime, timezone: str, type_: ClickHouseType) -> Value:
         """The value at `now` (aware). `timezone` is the server's, for types that name none.
 
-        Calendar days are added on the calendar, so that `today - 30d` is a midnight on both sides of a change of
-        clocks. ValueError if the value is outside the type.
+        Calendar days are added on the calendar, so that `today - 30d` is a midnight on both sides of a
+        change of clocks. ValueError if the value is outside the type.
         """
         if self.anchor is None:
             return _literal(type_, self.raw, timezone)
@@ -73,7 +73,10 @@ def is_moment(type_: ClickHouseType) -> bool:
 
 
 def parse_default(raw: object, type_: ClickHouseType) -> Default:
-    """The default that `raw` (text, list or None) means for that type. ValueError with one sentence if it is none."""
+    """The default that `raw` (text, list or None) means for that type.
+
+    ValueError with one sentence if it is none.
+    """
     relative = _RELATIVE.fullmatch(raw.strip()) if isinstance(raw, str) and is_moment(type_) else None
     if relative is None:
         parse_value(type_, raw)

@@ -1,8 +1,9 @@
 """One YAML file as plain data, with the line of every key and value.
 
-PyYAML's parser, but not its constructors: those read YAML 1.1, in which `country: no` is False, `12:30:00` is 45000
-and a later key silently replaces an earlier one. Here only `true`, `false`, `null` and numbers are not text, as in
-YAML 1.2, dates stay text for whoever knows that a date is meant, and a key given twice is a Problem.
+PyYAML's parser, but not its constructors: those read YAML 1.1, in which `country: no` is False, `12:30:00`
+is 45000 and a later key silently replaces an earlier one. Here only `true`, `false`, `null` and numbers are
+not text, as in YAML 1.2, dates stay text for whoever knows that a date is meant, and a key given twice is a
+Problem.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ _Loader: Any = getattr(
 class Document:
     """`data` is mappings, lists and scalars; keys are text, as written. `lines` locates them by path.
 
-    `texts` holds each plain scalar as written: `1.10` is a float in `data`, but a Decimal's author meant the text.
+    `texts` holds each plain scalar as written: `1.10` is a float in `data`, but a Decimal's author meant
+    the text.
     """
 
     file: str
@@ -127,7 +129,7 @@ def _yaml_fix(error: yaml.MarkedYAMLError, line: str) -> str:
         return "Indent with spaces, not tabs."
     if error.context and "single document" in error.context:
         return "Keep one document per file: remove the `---` line."
-    return "Check indentation, colons and quotes on this line and the one before; quote text that holds `: ` or ` #`."
+    return "Check indentation, colons, quotes, here and a line before; quote text that holds `: ` or ` #`."
 
 
 def _construct(node: yaml.Node, path: Path_, document: Document, depth: int) -> Any:
@@ -144,7 +146,8 @@ def _construct(node: yaml.Node, path: Path_, document: Document, depth: int) -> 
         return [
             _construct(item, (*path, index), document, depth + 1) for index, item in enumerate(node.value)
         ]
-    return _scalar(node, path, document)
+    assert isinstance(node, yaml.ScalarNode)
+    return _scalar(node.value, node.style, path, document)
 
 
 def _mapping(node: yaml.MappingNode, path: Path_, document: Document, depth: int) -> dict[str, Any]:
@@ -188,9 +191,8 @@ def _adopt(document: Document, scratch: Document, path: Path_) -> None:
     document.texts.update({p: text for p, text in scratch.texts.items() if p[:size] == path})
 
 
-def _scalar(node: yaml.Node, path: Path_, document: Document) -> Any:
-    text: str = node.value
-    if node.style:  # quoted, or a block: text, whatever it looks like
+def _scalar(text: str, style: str | None, path: Path_, document: Document) -> Any:
+    if style:  # quoted, or a block: text, whatever it looks like
         return text
     if text in _NULL:
         return None

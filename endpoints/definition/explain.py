@@ -43,8 +43,9 @@ _SYNONYMS: Final[Mapping[str, str]] = {
 def read_model(document: Document) -> EndpointYaml | None:
     """The model of a document, every mistake of shape reported in it.
 
-    After a mistake the rest is read on without the wrong parts, so that all mistakes of a file are told at once;
-    None where too little is left. Whoever calls must look at `document.problems` before using the result.
+    After a mistake the rest is read on without the wrong parts, so that all mistakes of a file are told at
+    once; None where too little is left. Whoever calls must look at `document.problems` before using the
+    result.
     """
     if document.data is None:
         if not document.problems:
@@ -125,7 +126,8 @@ def _known_keys(path: Path_) -> list[str]:
     for part in path:
         field = model.model_fields.get(str(part))
         inner = _model_in(field.annotation) if field else None
-        # A part that is no field is a name in `versions`, `variables` or `columns`: its model is already the current one.
+        # A part that is no field is a name in `versions`, `variables` or `columns`: its model is already
+        # the current one.
         model = inner or model
     return list(model.model_fields)
 

@@ -17,7 +17,7 @@ PLAN_FORMAT: Final = 1
 
 
 def canonical_sql(sql: str) -> str:
-    """The query's tokens, one space between them: comments, layout and a closing `;` do not make another query."""
+    """The query's tokens, a space between: comments, layout, a closing `;` make no other query."""
     texts = [token.text for token in significant(tokenize(sql))]
     while texts and texts[-1] == ";":
         texts.pop()
@@ -70,12 +70,15 @@ def _bounds(partitions: Partitions) -> list[Any]:
 
 
 def _start(partitions: Partitions | None) -> list[Any] | None:
-    """What live answers are bounded by too. `end` may be set later; how the asset is sliced is nobody's concern."""
+    """What live answers are bounded by too.
+
+    `end` may be set later; how the asset is sliced is nobody's concern.
+    """
     return None if partitions is None or partitions.start is None else [partitions.column, partitions.start]
 
 
 def _plain(value: object) -> Any:
-    """A dataclass without what was left at its default, so that a field added to the model changes no fingerprint."""
+    """A dataclass without what was left at its default: a field new in the model changes no fingerprint."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         return {name: _plain(v) for name, v in fields.items() if v not in (None, False, (), {})}

@@ -10,7 +10,7 @@ from pathlib import Path
 from endpoints.definition.assemble import YAML_NAME, read_endpoint
 from endpoints.definition.model import Definitions, Endpoint
 from endpoints.errors import Problem
-from endpoints.query.bans import NOTHING_MORE, Allow
+from endpoints.query.permitted import NOTHING_MORE, Allow
 
 
 def load_definitions(
@@ -20,10 +20,12 @@ def load_definitions(
     root: Path | None = None,
     previous: Definitions | None = None,
 ) -> Definitions:
-    """Every endpoint of `folder`, one folder each. Never raises for what is in it: see `broken` and `problems`.
+    """Every endpoint of `folder`, one folder each.
 
-    Problems name files relative to `root` (default: the folder that `folder` is in). `previous`: what was loaded
-    before; an endpoint that is broken now keeps its last good form from there.
+    Never raises for what is in it: see `broken` and `problems`.
+
+    Problems name files relative to `root` (default: the folder that `folder` is in). `previous`: what was
+    loaded before; an endpoint that is broken now keeps its last good form from there.
     """
     shown = _relative(folder, root or folder.resolve().parent)
     try:

@@ -1,7 +1,7 @@
 """`endpoints.lock`: the fingerprints of released versions, which never change (design §3).
 
-One line per version, sorted, so that two branches that each release something merge without a conflict. A version
-that is gone keeps its line: its number is never used for something else.
+One line per version, sorted, so that two branches that each release something merge without a conflict. A
+version that is gone keeps its line: its number is never used for something else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from endpoints.errors import DefinitionError, Problem
 
 LOCK_NAME: Final = "endpoints.lock"
 
-_HEADER: Final = "# Released versions, written by `endpoints lock`. What is in here never changes: add a version instead.\n"
+_HEADER: Final = "# Released versions, by `endpoints lock`. They never change: add a version instead.\n"
 _LINE: Final = re.compile(
     r"(?P<name>[a-zA-Z][a-zA-Z0-9_-]{0,127})@(?P<number>[1-9][0-9]{0,8})(?P<parts>(?: \w+=[0-9a-f]+)+)",
     re.ASCII,
@@ -43,9 +43,10 @@ class Lock:
 
     def next_number(self, name: str, definitions: Definitions) -> int:
         """The first version number of an endpoint that was never used."""
-        used = {number for other, number in self.versions if other == name}
         endpoint = definitions.endpoints.get(name)
-        return max({*used, *(endpoint.versions if endpoint else ()), 0}) + 1
+        numbers = list(endpoint.versions) if endpoint else []
+        numbers += [number for other, number in self.versions if other == name]
+        return max(numbers, default=0) + 1
 
 
 def read_lock(folder: Path) -> Lock:
@@ -80,7 +81,7 @@ def read_lock(folder: Path) -> Lock:
 
 
 def lock_problems(definitions: Definitions, folder: Path) -> tuple[Problem, ...]:
-    """Every locked version that is no longer what was released, and every line of the lock that cannot be read."""
+    """Every locked version that is no longer what was released; every line that cannot be read."""
     return _problems(definitions, read_lock(folder), folder)
 
 

@@ -1,6 +1,7 @@
 """What a definition is once it has been read: frozen, typed, checked.
 
-Everything here is true of every loaded definition: `load.py` reports a Problem instead of building one that is not.
+Everything here is true of every loaded definition: `load.py` reports a Problem instead of building one that
+is not.
 """
 
 from __future__ import annotations
@@ -115,7 +116,10 @@ class ColumnContract:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """What an asset must satisfy to be published. `unique` holds per set of variable values; rows are of the whole asset."""
+    """What an asset must satisfy to be published.
+
+    `unique` holds per set of variable values; rows are of the whole asset.
+    """
 
     columns: Mapping[str, ColumnContract] = field(default_factory=dict)
     unique: tuple[str, ...] = ()
@@ -128,8 +132,8 @@ class Version:
     """One version of an endpoint: a query, its variables and its promises.
 
     `variables` are in the order of their first use in `sql`. `fingerprint` covers what decides the stored
-    rows; `lock_parts` and `lock_fingerprint` what `endpoints lock` freezes. Dates are UTC. `line` is the version's
-    in endpoint.yaml.
+    rows; `lock_parts` and `lock_fingerprint` what `endpoints lock` freezes. Dates are UTC. `line` is the
+    version's in endpoint.yaml.
     """
 
     endpoint: str
@@ -205,7 +209,10 @@ class Definitions:
         return (version for endpoint in self.endpoints.values() for version in endpoint.versions.values())
 
     def find(self, name: str) -> Endpoint:
-        """The endpoint of that name, without regard to case. UnknownEndpoint or BrokenEndpoint if it cannot serve."""
+        """The endpoint of that name, without regard to case.
+
+        UnknownEndpoint or BrokenEndpoint if it cannot serve.
+        """
         known = self._folded.get(name.lower())
         if known is None:
             raise UnknownEndpoint(f"There is no endpoint {name!r}.", self.near(name))
@@ -219,7 +226,10 @@ class Definitions:
         return tuple(self._folded[folded] for folded in close)
 
     def version(self, key: str) -> Version:
-        """The version that `name@2`, or `name` for the current one, names. UnknownEndpoint, BrokenEndpoint."""
+        """The version that `name@2`, or `name` for the current one, names.
+
+        UnknownEndpoint, BrokenEndpoint.
+        """
         name, at, number = key.partition("@")
         endpoint = self.find(name)
         if not at:

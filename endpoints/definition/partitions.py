@@ -71,7 +71,7 @@ def _zone(name: str, document: Document, at: Path_) -> ZoneInfo:
 
 
 def _edge(text: str | None, by: str, zone: ZoneInfo, document: Document, at: Path_) -> datetime | None:
-    """The instant of a bound written in the zone's own time; a Problem where it is none or lies inside a slice."""
+    """The instant of a bound in the zone's own time; a Problem where it is none or inside a slice."""
     if text is None or by == "list":
         return None
     try:

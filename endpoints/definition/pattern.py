@@ -1,8 +1,8 @@
 """Patterns of variables: regular expressions whose time grows with the text alone.
 
-The dialect is Rust's, which pydantic and Polars have on board: no look-around and no backreferences, so no value can
-make a pattern run for hours, and the end `$` is the end (Python's would let a last line break through). A contract's
-patterns are read by Polars in the same dialect.
+The dialect is Rust's, which pydantic and Polars have on board: no look-around and no backreferences, so no
+value can make a pattern run for hours, and the end `$` is the end (Python's would let a last line break
+through). A contract's patterns are read by Polars in the same dialect.
 """
 
 from __future__ import annotations

@@ -18,7 +18,10 @@ class RuleBroken(ValueError):
 
 
 def check_rules(variable: Variable, value: Value) -> None:
-    """RuleBroken where a typed value breaks a rule. NULL breaks none; of an array each element is looked at."""
+    """RuleBroken where a typed value breaks a rule.
+
+    NULL breaks none; of an array each element is looked at.
+    """
     if value is None:
         return
     length = len(value) if isinstance(value, str | list) else 0

@@ -22,7 +22,10 @@ _EPOCH: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
 @lru_cache(maxsize=1024)
 def parse_schedule(text: str) -> str:
-    """The cron line that `text` means, in UTC. ValueError with one sentence if it means none, or never comes."""
+    """The cron line that `text` means, in UTC.
+
+    ValueError with one sentence if it means none, or never comes.
+    """
     written = " ".join(text.split())
     cron = CADENCES.get(written, written)
     if len(cron.split(" ")) != 5:

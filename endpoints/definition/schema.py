@@ -105,7 +105,7 @@ class VariableYaml(_Mapping):
     example: Value = Field(None, description="A value to show in the docs, and to try the query with.")
     default: Value = Field(
         None,
-        description="Used where callers give none: a literal, or today/now ± n{m,h,d,w}, as in `today - 30d`.",
+        description="Where callers give none: a literal, or today/now ± n{m,h,d,w}, as in `today - 30d`.",
     )
     optional: bool = Field(False, description="Not given: the condition that holds it is dropped.")
     enum: list[Bound] | None = Field(None, min_length=1, description="The only values allowed.")
@@ -242,7 +242,10 @@ class EndpointYaml(_Mapping):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of endpoint.yaml, for editors: `# yaml-language-server: $schema=../endpoint.schema.json`."""
+    """The JSON Schema of endpoint.yaml, for editors:
+
+    `# yaml-language-server: $schema=../endpoint.schema.json`.
+    """
     schema = EndpointYaml.model_json_schema()
     versions = schema["properties"]["versions"]
     versions["patternProperties"] = {"^[1-9][0-9]{0,8}$": versions.pop("additionalProperties")}

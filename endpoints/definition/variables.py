@@ -92,7 +92,10 @@ def _check_optional(sql: str, uses: Sequence[Placeholder], sql_file: str) -> lis
 
 
 class _Reader:
-    """One variable in the making. What cannot be read is reported and left out, so that the rest is checked too."""
+    """One variable in the making.
+
+    What cannot be read is reported and left out, so that the rest is checked too.
+    """
 
     def __init__(
         self, name: str, type_: ClickHouseType, model: VariableYaml, document: Document, at: Path_
@@ -166,11 +169,12 @@ class _Reader:
             self._report("min", "bad_min", f"min of {self.name!r} is above its max.", "Swap them.")
 
     def _enum(self) -> tuple[Value, ...] | None:
-        raw = self._raw("enum")
-        if raw is None:
+        if self.model.enum is None:
             return None
         target = element_type(self.type)
-        return tuple(self._value("enum", target, item, index) for index, item in enumerate(raw))
+        at = (*self.at, "enum")
+        items = (self.document.raw((*at, i), item) for i, item in enumerate(self.model.enum))
+        return tuple(self._value("enum", target, item, index) for index, item in enumerate(items))
 
     def _pattern(self) -> str | None:
         pattern = self.model.pattern

@@ -1,20 +1,30 @@
 """What no definition's SQL may hold, checked on ClickHouse's tokens.
 
-The warehouse runs everything read-only and capped, but that alone is not enough: `readonly=1` still allows the scalar
-`file('/etc/passwd')` and INTO OUTFILE, and a query's own SETTINGS would beat our caps. Functions that read a table
-are refused unless listed, since every ClickHouse release brings new ones.
+The warehouse runs everything read-only and capped, but that alone is not enough: `readonly=1` still allows
+the scalar `file('/etc/passwd')` and INTO OUTFILE, and a query's own SETTINGS would beat our caps. Functions
+that read a table are refused unless listed, since every ClickHouse release brings new ones.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
 
 from endpoints.query.lexer import Kind, Token, significant, tokenize
+from endpoints.query.permitted import (
+    DICTIONARIES,
+    NOTHING_MORE,
+    REFUSED_FUNCTIONS,
+    REFUSED_SETTINGS,
+    REFUSED_TABLE_FUNCTIONS,
+    SETTINGS,
+    SYSTEM_DATABASES,
+    SYSTEM_TABLES,
+    TABLE_FUNCTIONS,
+    Allow,
+)
 from endpoints.query.structure import closing, operand_positions, selects, strip_semicolons, top_level
 
 
@@ -27,166 +37,10 @@ class Ban(NamedTuple):
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Allow:
-    """What a project allows beyond the lists here: table functions and settings, by name."""
-
-    table_functions: frozenset[str] = frozenset()
-    settings: frozenset[str] = frozenset()
-
-
-NOTHING_MORE: Final = Allow()
-
-# These make rows out of nothing but their arguments.
-TABLE_FUNCTIONS: Final = frozenset(
-    "generateSeries generate_series null numbers numbers_mt primes values view zeros zeros_mt".lower().split()
-)
-# Those of ClickHouse 26.9 that reach files, hosts, other tables or the server itself. Refused wherever they are
-# called; after FROM and JOIN an unknown one is refused as well.
-REFUSED_TABLE_FUNCTIONS: Final = frozenset(
-    name.lower()
-    for name in [
-        "arrowstream",
-        "azureBlobStorage",
-        "azureBlobStorageCluster",
-        "bigquery",
-        "cluster",
-        "clusterAllReplicas",
-        "cosn",
-        "deltaLake",
-        "deltaLakeAzure",
-        "deltaLakeAzureCluster",
-        "deltaLakeCluster",
-        "deltaLakeLocal",
-        "deltaLakeS3",
-        "deltaLakeS3Cluster",
-        "dictionary",
-        "eval",
-        "executable",
-        "file",
-        "fileCluster",
-        "filesystem",
-        "fuzzJSON",
-        "fuzzQuery",
-        "gcs",
-        "generateRandom",
-        "hdfs",
-        "hdfsCluster",
-        "hudi",
-        "hudiCluster",
-        "iceberg",
-        "icebergAzure",
-        "icebergAzureCluster",
-        "icebergCluster",
-        "icebergHDFS",
-        "icebergHDFSCluster",
-        "icebergLocal",
-        "icebergLocalCluster",
-        "icebergS3",
-        "icebergS3Cluster",
-        "input",
-        "jdbc",
-        "loop",
-        "merge",
-        "mergeTreeAnalyzeIndexes",
-        "mergeTreeAnalyzeIndexesUUID",
-        "mergeTreeCodecBlockCounts",
-        "mergeTreeIndex",
-        "mergeTreeProjection",
-        "mergeTreeTextIndex",
-        "mongodb",
-        "mysql",
-        "odbc",
-        "oss",
-        "paimon",
-        "paimonAzure",
-        "paimonAzureCluster",
-        "paimonCluster",
-        "paimonHDFS",
-        "paimonHDFSCluster",
-        "paimonLocal",
-        "paimonS3",
-        "paimonS3Cluster",
-        "postgresql",
-        "prometheusQuery",
-        "prometheusQueryRange",
-        "python",
-        "redis",
-        "remote",
-        "remoteSecure",
-        "s3",
-        "s3Cluster",
-        "sqlite",
-        "SQLStandardValues",
-        "timeSeriesData",
-        "timeSeriesMetricFamilies",
-        "timeSeriesMetrics",
-        "timeSeriesSamples",
-        "timeSeriesSelector",
-        "timeSeriesTags",
-        "url",
-        "urlCluster",
-        "viewExplain",
-        "viewIfPermitted",
-        "ytsaurus",
-    ]
-)
-_DICTIONARIES: Final = re.compile(r"dict(get|has|isin)\w*|joinget(ornull)?")
-# Functions that reach outside the query's own rows: hosts, services, files, the server's configuration, time itself.
-_REFUSED_FUNCTIONS: Final = re.compile(
-    r"ai(classify|embed|extract|filter|generate|redact|similarity|translate)|addressto\w+|catboostevaluate"
-    r"|current(handler|requesturl)|evalmlmethod|filesystem(available|capacity|unreserved)|fqdn|fullhostname"
-    r"|get(clienthttpheader|macro|mergetreesetting|oskernelversion|serverport|serversetting|setting|settingordefault)"
-    r"|hascolumnintable|hostname|serveruuid|showcertificate|sleep|sleepeachrow|tcpport"
-)
-_SYSTEM: Final = frozenset({"system", "information_schema"})
-_SYSTEM_TABLES: Final = frozenset({"one", "numbers", "numbers_mt", "zeros", "zeros_mt"})
-
-# Settings that a query may carry: they say what it means, or how ClickHouse goes about it.
-SETTINGS: Final = frozenset(
-    [
-        "aggregate_functions_null_for_empty",
-        "cast_keep_nullable",
-        "dictionary_use_async_executor",
-        "distributed_product_mode",
-        "enable_analyzer",
-        "allow_experimental_analyzer",
-        "final",
-        "force_index_by_date",
-        "force_primary_key",
-        "group_by_use_nulls",
-        "join_algorithm",
-        "join_default_strictness",
-        "join_use_nulls",
-        "joined_subquery_requires_alias",
-        "optimize_aggregation_in_order",
-        "optimize_move_to_prewhere",
-        "optimize_read_in_order",
-        "optimize_skip_unused_shards",
-        "session_timezone",
-        "transform_null_in",
-        "union_default_mode",
-        "use_skip_indexes",
-    ]
-)
-_REFUSED_SETTINGS: Final = (
-    (re.compile(r"limit|offset"), "cuts the answer; use LIMIT, or `limit` in the call"),
-    (re.compile(r"\w*overflow_mode\w*"), "lets ClickHouse cut an answer without a word"),
-    (
-        re.compile(r"max_\w+|min_\w+|timeout\w*|\w+_timeout\w*|readonly|priority"),
-        "is a cap; use `limits:` in endpoint.yaml",
-    ),
-    (re.compile(r"prefer_column_name_to_alias"), "changes what names mean; rename the alias instead"),
-    (re.compile(r"additional_\w+_filters?"), "hides rows; write the condition in WHERE"),
-    (re.compile(r"session_timezone"), "changes what times mean; name the zone in the type or function"),
-    (re.compile(r"\w*query_cache\w*"), "can answer with old rows; use `cache:` in endpoint.yaml"),
-    (re.compile(r"(input|output)_format_\w+"), "changes how rows are sent, which is ours"),
-)
-
 _READS: Final = frozenset({"SELECT", "WITH"})
 _QUERY_STARTS: Final = frozenset({"SELECT", "WITH", "FROM"})
 _MAX_DEPTH: Final = 100  # of brackets; ClickHouse's own parser gives up at some hundreds
-_OPERATORS: Final = frozenset("AND OR XOR IS IN NOT LIKE ILIKE BETWEEN AS".split())
+_OPERATORS: Final = frozenset(["AND", "OR", "XOR", "IS", "IN", "NOT", "LIKE", "ILIKE", "BETWEEN", "AS"])
 
 
 def check(sql: str, allow: Allow = NOTHING_MORE) -> list[Ban]:
@@ -281,15 +135,15 @@ def _clauses(tokens: Sequence[Token]) -> Iterator[Ban]:
             fix = "Remove it: callers choose with `format=` or Accept."
             yield Ban("format_clause", "FORMAT is not the query's to choose.", fix, token.line)
         elif token.word == "PARALLEL" and following.word == "WITH" and not operand[index]:
-            yield Ban(
-                "several_statements",
-                "PARALLEL WITH begins a second statement.",
-                "Keep one SELECT.",
-                token.line,
-            )
-        elif token.word == "EXPLAIN" and previous is not None and previous.text == "(":
-            if following.kind is Kind.WORD and following.word not in _OPERATORS:
-                yield Ban("not_a_select", "EXPLAIN tells about the server.", "Remove it.", token.line)
+            message = "PARALLEL WITH begins a second statement."
+            yield Ban("several_statements", message, "Keep one SELECT.", token.line)
+        elif token.word == "EXPLAIN" and previous is not None and _begins_statement(previous, following):
+            yield Ban("not_a_select", "EXPLAIN tells about the server.", "Remove it.", token.line)
+
+
+def _begins_statement(previous: Token, following: Token) -> bool:
+    """Whether a word between these can begin a statement: `(EXPLAIN SELECT …)`, not `(explain AND a)`."""
+    return previous.text == "(" and following.kind is Kind.WORD and following.word not in _OPERATORS
 
 
 def _functions(sql: str, tokens: Sequence[Token], allow: Allow) -> Iterator[Ban]:
@@ -308,10 +162,10 @@ def _functions(sql: str, tokens: Sequence[Token], allow: Allow) -> Iterator[Ban]
             yield Ban("file_function", f"{token.text}() reads files of the server.", fix, token.line)
         elif name in REFUSED_TABLE_FUNCTIONS - allowed:
             yield _refused_table_function(token)
-        elif _DICTIONARIES.fullmatch(name):
+        elif DICTIONARIES.fullmatch(name):
             message = f"{token.text}() reads a dictionary, whose changes nothing here sees."
             yield Ban("dictionary", message, "Join the table that the dictionary is made from.", token.line)
-        elif _REFUSED_FUNCTIONS.fullmatch(name):
+        elif REFUSED_FUNCTIONS.fullmatch(name):
             yield Ban(
                 "refused_function",
                 f"{token.text}() reaches outside the query's rows.",
@@ -336,7 +190,7 @@ def _table_calls(sql: str) -> Iterator[int]:
 
 
 def _called_tables(tokens: Sequence[Token]) -> Iterator[Token]:
-    """The names of table functions in a FROM clause, itself without the word FROM; not those of queries in it."""
+    """The names of table functions in a FROM clause, without its first word; not those of inner queries."""
     due, listing = True, False  # whether a table is due; whether an ARRAY JOIN lists expressions
     for index, token in top_level(tokens):
         following = tokens[index + 1] if index + 1 < len(tokens) else None
@@ -353,9 +207,9 @@ def _called_tables(tokens: Sequence[Token]) -> Iterator[Token]:
 
 def _system_tables(tokens: Sequence[Token]) -> Iterator[Ban]:
     for index, token in enumerate(tokens[:-2]):
-        if token.name.lower() not in _SYSTEM or tokens[index + 1].text != ".":
+        if token.name.lower() not in SYSTEM_DATABASES or tokens[index + 1].text != ".":
             continue
-        if (index and tokens[index - 1].text == ".") or tokens[index + 2].name.lower() in _SYSTEM_TABLES:
+        if (index and tokens[index - 1].text == ".") or tokens[index + 2].name.lower() in SYSTEM_TABLES:
             continue
         table = f"{token.name}.{tokens[index + 2].name}"
         fix = "Read the tables of your data; to alias a table, choose another name."
@@ -374,7 +228,7 @@ def _settings(tokens: Sequence[Token], allow: Allow) -> Iterator[Ban]:
                     name.line,
                 )
             continue
-        reason = next((why for pattern, why in _REFUSED_SETTINGS if pattern.fullmatch(setting)), None)
+        reason = next((why for pattern, why in REFUSED_SETTINGS if pattern.fullmatch(setting)), None)
         near = difflib.get_close_matches(setting, SETTINGS, n=1, cutoff=0.8)
         fix = f"Remove it: it {reason}." if reason else f"Did you mean {near[0]}?" if near else _SETTINGS_FIX
         yield Ban(

@@ -1,8 +1,8 @@
 """A caller's values → typed values of a version, and those → the statement that runs live.
 
-Every value is parsed here, once, into its type's domain (`types.parse_value`); what goes to ClickHouse, to an asset's
-filter and into cache keys is that typed value, never the caller's text. ClickHouse itself would wrap `UInt8 '300'`
-to 44: another customer's rows.
+Every value is parsed here, once, into its type's domain (`types.parse_value`); what goes to ClickHouse, to
+an asset's filter and into cache keys is that typed value, never the caller's text. ClickHouse itself would
+wrap `UInt8 '300'` to 44: another customer's rows.
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ def bind(
 ) -> Bound:
     """Values for every variable: pinned, then given, then default.
 
-    `given` and `pins` hold text from a query string or JSON values. `now` (aware) resolves relative defaults;
-    `timezone` is the warehouse's. Raises InputError naming every wrong field at once, PinNotApplicable, PinConflict.
+    `given` and `pins` hold text from a query string or JSON values. `now` (aware) resolves relative
+    defaults; `timezone` is the warehouse's. Raises InputError naming every wrong field at once,
+    PinNotApplicable, PinConflict.
     """
     pins = pins or {}
     foreign = frozenset(pins) - frozenset(version.variables)
@@ -165,7 +166,7 @@ def _key(version: Version, values: Mapping[str, Value]) -> str:
 
 
 def live_statement(bound: Bound, *, total_order: int | None = None, at_most: int | None = None) -> Statement:
-    """The version's own text with its values bound, and the conditions of absent optional variables replaced by 1.
+    """The version's own text, its values bound, the conditions of absent optional variables replaced by 1.
 
     `total_order`: how many columns the result has; all are then appended to the order, so that pages do not
     overlap. Where that would change the rows (`ordering.ordered` says when), the query keeps its own order.

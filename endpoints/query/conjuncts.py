@@ -30,7 +30,10 @@ class Conjunct:
 
 
 def conjuncts(clause: Clause) -> tuple[Conjunct, ...]:
-    """The conditions that AND joins, in order; brackets around ANDs are opened. An OR makes one conjunct of it all."""
+    """The conditions that AND joins, in order; brackets around ANDs are opened.
+
+    An OR makes one conjunct of it all.
+    """
     return tuple(_split(clause.keyword, clause.tokens))
 
 
@@ -40,7 +43,10 @@ def select_conjuncts(select: Select) -> tuple[Conjunct, ...]:
 
 
 def conjunct_of(sql: str, placeholder: Placeholder) -> Conjunct | None:
-    """The conjunct of the innermost SELECT that holds the placeholder; None where it is in no condition of it."""
+    """The conjunct of the innermost SELECT that holds the placeholder;
+
+    None where it is in no condition of it.
+    """
     select = select_at(sql, placeholder.start)
     if select is None:
         return None

@@ -1,7 +1,7 @@
 """ClickHouse's tokens, with offsets, in the spirit of its own `src/Parsers/Lexer.cpp`.
 
-Everything here that looks at SQL looks at these tokens, never at a parse tree that may not exist: what we cannot
-parse must still be checked, bound and run. The texts of all tokens, joined, are the source again.
+Everything here that looks at SQL looks at these tokens, never at a parse tree that may not exist: what we
+cannot parse must still be checked, bound and run. The texts of all tokens, joined, are the source again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from typing import Final
 
 
 class Kind(Enum):
-    """What a token is. WORD is a keyword or a bare name: ClickHouse's lexer does not tell them apart either."""
+    """What a token is.
+
+    WORD is a keyword or a bare name: ClickHouse's lexer does not tell them apart either.
+    """
 
     SPACE = "space"
     COMMENT = "comment"
@@ -42,7 +45,7 @@ class Token:
 
     @property
     def word(self) -> str:
-        """The text in capitals if it is a bare word, else the empty string: what keywords are compared with."""
+        """The text in capitals if it is a bare word, else empty: what keywords are compared with."""
         return self.text.upper() if self.kind is Kind.WORD else ""
 
     @property
@@ -84,7 +87,10 @@ _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 
 @lru_cache(maxsize=64)
 def tokenize(sql: str) -> tuple[Token, ...]:
-    """All tokens of the text, spaces and comments included. Never fails: what ClickHouse refuses is Kind.ERROR."""
+    """All tokens of the text, spaces and comments included.
+
+    Never fails: what ClickHouse refuses is Kind.ERROR.
+    """
     return tuple(_join_placeholders(tuple(_scan(sql)), sql))
 
 
@@ -97,7 +103,8 @@ def _scan(sql: str) -> Iterator[Token]:
     position, line = 0, 1
     while position < len(sql):
         match = _TOKEN.match(sql, position)
-        assert match is not None and match.lastgroup is not None  # the last pattern takes any character
+        assert match is not None  # the last pattern takes any character
+        assert match.lastgroup is not None
         kind, end = _KINDS[match.lastgroup], match.end()
         if kind is Kind.COMMENT and sql.startswith("/*", position):
             closed = _block_comment_end(sql, position)
@@ -109,7 +116,10 @@ def _scan(sql: str) -> Iterator[Token]:
 
 
 def _block_comment_end(sql: str, start: int) -> int | None:
-    """Where the comment that begins at `start` ends; they nest, as in the SQL standard. None if it never does."""
+    """Where the comment that begins at `start` ends; they nest, as in the SQL standard.
+
+    None if it never does.
+    """
     depth = 0
     for edge in _COMMENT_EDGE.finditer(sql, start):
         depth += 1 if edge.group() == "/*" else -1

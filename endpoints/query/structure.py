@@ -1,8 +1,9 @@
 """The clauses of a query, found on its tokens: SELECTs at every depth, and what joins them.
 
-Not a parser: expressions stay token runs, and text that ClickHouse would refuse gets some structure all the same.
-What tells a keyword from a column of that name is where it stands: a clause begins where an operator could stand
-(`SELECT limit FROM t LIMIT 1`: the first stands where a value is due), and clauses come in one order.
+Not a parser: expressions stay token runs, and text that ClickHouse would refuse gets some structure all the
+same. What tells a keyword from a column of that name is where it stands: a clause begins where an operator
+could stand (`SELECT limit FROM t LIMIT 1`: the first stands where a value is due), and clauses come in one
+order.
 """
 
 from __future__ import annotations
@@ -40,13 +41,16 @@ _QUERY_STARTS: Final = frozenset({"SELECT", "WITH", "FROM"})
 _OPEN: Final = {"(": ")", "[": "]", "{": "}"}
 # After these words a value, a table or a name is due, as after an operator or a comma …
 _WANTS_OPERAND: Final = frozenset(
-    "AND OR XOR NOT IN LIKE ILIKE REGEXP BETWEEN IS DIV MOD WHEN THEN ELSE DISTINCT BY JOIN ON USING SELECT FROM"
-    " PREWHERE WHERE HAVING WINDOW QUALIFY LIMIT OFFSET SETTINGS FORMAT INTO WITH UNION INTERSECT EXCEPT REPLACE"
-    " APPLY SAMPLE".split()
+    {
+        *("AND", "OR", "XOR", "NOT", "IN", "LIKE", "ILIKE", "REGEXP", "BETWEEN", "IS", "DIV", "MOD", "WHEN"),
+        *("THEN", "ELSE", "DISTINCT", "BY", "JOIN", "ON", "USING", "SELECT", "FROM", "PREWHERE", "WHERE"),
+        *("HAVING", "WINDOW", "QUALIFY", "LIMIT", "OFFSET", "SETTINGS", "FORMAT", "INTO", "WITH", "UNION"),
+        *("INTERSECT", "EXCEPT", "REPLACE", "APPLY", "SAMPLE"),
+    }
 )
 # … and after these even where they stand in a value's place themselves; other words there are columns.
-_PREFIXES: Final = frozenset("NOT CASE DISTINCT SELECT WITH FROM WHERE".split())
-_AFTER_NOT: Final = frozenset("IN LIKE ILIKE REGEXP BETWEEN".split())
+_PREFIXES: Final = frozenset({"NOT", "CASE", "DISTINCT", "SELECT", "WITH", "FROM", "WHERE"})
+_AFTER_NOT: Final = frozenset({"IN", "LIKE", "ILIKE", "REGEXP", "BETWEEN"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,12 +276,24 @@ class _Parser:
                 index += width
             else:
                 index = self.close.get(index, index) + 1
+        starts = self._join_limit_by(starts, end)
         edges = [*(start for start, _, _ in starts[1:]), end][: len(starts)]
         clauses = []
         for (start, width, keyword), stop in zip(starts, edges, strict=True):
             body = self.tokens[start + width : stop]
             clauses.append(Clause(keyword, self.tokens[start].start, self.tokens[stop - 1].end, body))
-        return tuple(_join_limit_by(clauses))
+        return tuple(clauses)
+
+    def _join_limit_by(self, starts: Sequence[tuple[int, int, str]], end: int) -> list[tuple[int, int, str]]:
+        """The starts of clauses with `LIMIT n [OFFSET m] BY x` as one, `LIMIT BY`."""
+        joined: list[tuple[int, int, str]] = []
+        for (start, width, keyword), stop in zip(starts, [*(s for s, _, _ in starts[1:]), end], strict=False):
+            body = self.tokens[start + width : stop]
+            by = keyword in ("LIMIT", "OFFSET") and any(t.word == "BY" for _, t in top_level(body))
+            if by and keyword == "OFFSET" and joined and joined[-1][2] == "LIMIT":
+                start, width, _ = joined.pop()
+            joined.append((start, width, "LIMIT BY" if by else keyword))
+        return joined
 
     def _keyword(self, index: int, rank: int, seen: set[str]) -> tuple[str, int]:
         """The clause keyword at `index` and its number of tokens; ("", 0) if no clause begins there."""
@@ -301,27 +317,6 @@ class _Parser:
     def _after_trailing_comma(self, word: str, previous: Token | None) -> bool:
         """`SELECT a, FROM t` is allowed: the comma there means nothing."""
         return word in ("FROM", "SELECT") and previous is not None and previous.text == ","
-
-
-def _join_limit_by(clauses: Sequence[Clause]) -> Iterator[Clause]:
-    """`LIMIT n [OFFSET m] BY x` as one clause, `LIMIT BY`."""
-    pending: Clause | None = None
-    for clause in clauses:
-        by = clause.keyword in ("LIMIT", "OFFSET") and any(
-            t.word == "BY" for _, t in top_level(clause.tokens)
-        )
-        if by and clause.keyword == "OFFSET" and pending is not None:
-            tokens = (*pending.tokens, *clause.tokens)
-            pending, clause = None, Clause("LIMIT BY", pending.start, clause.end, tokens)
-        elif by:
-            clause = Clause("LIMIT BY", clause.start, clause.end, clause.tokens)
-        if pending is not None:
-            yield pending
-        pending = clause if clause.keyword == "LIMIT" else None
-        if pending is None:
-            yield clause
-    if pending is not None:
-        yield pending
 
 
 def _matching(tokens: Sequence[Token]) -> dict[int, int]:

@@ -1,4 +1,4 @@
-"""Every mistake of a definition: its file, its line, its code, and what to write instead. Cases are in cases/."""
+"""Every mistake of a definition: file, line, code, what to write instead. The cases are in cases/."""
 
 import re
 from dataclasses import dataclass

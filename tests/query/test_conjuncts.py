@@ -120,7 +120,8 @@ def test_an_optional_variable_must_have_a_conjunct_of_its_own(sql: str, reason: 
 
 
 def test_conjuncts_know_their_clause_and_variables() -> None:
-    sql = "SELECT a FROM t WHERE b = {v:String} AND c GROUP BY a HAVING max(d) IN (SELECT e FROM u WHERE f = {w:UInt8})"
+    where = "SELECT a FROM t WHERE b = {v:String} AND c GROUP BY a"
+    sql = f"{where} HAVING max(d) IN (SELECT e FROM u WHERE f = {{w:UInt8}})"
     select = parse(sql).branches[0]
     assert select == select_at(sql, 0)
     found = [(c.clause, sorted(c.variables)) for c in select_conjuncts(select)]
