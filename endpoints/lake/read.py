@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from endpoints.errors import Corrupt
 from endpoints.lake.files import FileCache
+from endpoints.lake.filter import request_filter, scalar_of
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
 from endpoints.lake.rows import Group, Load, RowGroups, Sought, seek_groups, seek_rows
 from endpoints.query.bind import Bound
 from endpoints.query.plan import Cut, Plan
 from endpoints.query.plan.conditions import ARROW_ORDER
 from endpoints.rows import Rows
-from endpoints.types import Column, storage_schema, to_scalar
+from endpoints.types import ClickHouseType, Column, storage_schema
+from endpoints.warehouse.finish import Finisher
 
 DECODED_BYTES = 256 * 2**20
-Filter = Callable[[pa.Table], pa.Table]
-
-_COMPARE: dict[str, Callable[[pa.ChunkedArray, pa.Scalar], pa.ChunkedArray]] = {
-    "=": pc.equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +46,15 @@ class _Window:
 class AssetReader:
     """Answers requests from published files. Decoded row groups stay in memory up to `budget` bytes."""
 
-    def __init__(self, files: FileCache, *, budget: int = DECODED_BYTES) -> None:
+    def __init__(
+        self, files: FileCache, *, budget: int = DECODED_BYTES, finisher: Finisher | None = None
+    ) -> None:
         self._files, self._groups = files, RowGroups(budget)
+        self._finisher = finisher or Finisher()
+
+    def close(self) -> None:
+        """End the workers that evaluate what Arrow cannot."""
+        self._finisher.close()
 
     def read(
         self, manifest: Manifest, plan: Plan, bound: Bound, *, limit: int | None, offset: int, max_rows: int
@@ -63,7 +62,8 @@ class AssetReader:
         """One page of the rows that the bound variables select, in the query's order.
 
         `limit` counts rows of the page (None: up to `max_rows`); `has_more` says that rows follow. Raises
-        Corrupt (MissingFile where a file is gone: read the head again and try once more).
+        Corrupt (MissingFile where a file is gone: read the head again and try once more) and, where
+        ClickHouse evaluates conditions, what live would: a WarehouseError.
         """
         entry = manifest.partitions[UNPARTITIONED]
         columns = _result_columns(entry, plan)
@@ -77,21 +77,32 @@ class AssetReader:
     def _pieces(
         self, manifest: Manifest, entry: PartitionEntry, plan: Plan, bound: Bound
     ) -> Iterator[_Piece]:
-        """The selected rows in order, row group by row group."""
-        sought = _sought(entry, plan, bound)
+        """The selected rows in order, some at a time."""
+        types = {column.name: column.type for column in entry.columns}
+        sought = _sought(types, plan, bound)
         if sought is None:
             return
+        asked = request_filter(plan.conditions, types, bound, manifest.server.timezone)
+        found = self._seek(manifest, entry, sought)
+        if asked.passes_all:
+            yield from found
+            return
+        compared = (asked.compare(piece.load()) for piece in found)
+        for rows in asked.evaluate(compared, self._finisher.run):
+            yield _Piece(rows.num_rows, lambda rows=rows: rows)  # type: ignore[misc]
+
+    def _seek(
+        self, manifest: Manifest, entry: PartitionEntry, sought: tuple[Sought, ...]
+    ) -> Iterator[_Piece]:
+        """The rows of the key, row group by row group."""
         names = tuple(one.column for one in sought)
-        keep = _filter(entry, plan, bound)
-        whole = not sought and not plan.conditions
         for file in entry.files:
             load = partial(self._files.local, manifest.endpoint, manifest.version, file)
             for group in seek_groups(self._groups.groups(file.path, names, load), sought):
-                rows = partial(self._rows, group, load, sought, keep)
-                yield _Piece(group.rows if whole else None, rows)
+                yield _Piece(None if sought else group.rows, partial(self._rows, group, load, sought))
 
-    def _rows(self, group: Group, load: Load, sought: tuple[Sought, ...], keep: Filter) -> pa.Table:
-        return keep(seek_rows(self._groups.table(group, load), sought))
+    def _rows(self, group: Group, load: Load, sought: tuple[Sought, ...]) -> pa.Table:
+        return seek_rows(self._groups.table(group, load), sought)
 
 
 def _result_columns(entry: PartitionEntry, plan: Plan) -> tuple[Column, ...]:
@@ -135,33 +146,15 @@ def _take(pieces: Iterator[_Piece], window: _Window) -> list[pa.Table]:
     return kept
 
 
-def _sought(entry: PartitionEntry, plan: Plan, bound: Bound) -> tuple[Sought, ...] | None:
-    """What to seek; None where a variable is NULL, to which nothing is equal."""
-    types = {column.name: column.type for column in entry.columns}
+def _sought(types: Mapping[str, ClickHouseType], plan: Plan, bound: Bound) -> tuple[Sought, ...] | None:
+    """What to seek; None where nothing can be equal: to NULL, to a number that the column cannot hold."""
     found = []
     for dimension in plan.seek:
         assert dimension.variable is not None
         value, type_ = bound.values[dimension.variable], types[dimension.column]
-        if value is None:
+        variable = bound.version.variables[dimension.variable].type
+        scalar = None if value is None else scalar_of(type_, variable, value)
+        if scalar is None:
             return None
-        scalar = to_scalar(bound.version.variables[dimension.variable].type, value)
         found.append(Sought(dimension.column, scalar, type_.base.name in ARROW_ORDER))
     return tuple(found)
-
-
-def _filter(entry: PartitionEntry, plan: Plan, bound: Bound) -> Filter:
-    """The conditions of this request as one filter over rows."""
-    asked = [c.comparison for c in plan.conditions if bound.absent.isdisjoint(c.variables)]
-
-    def keep(rows: pa.Table) -> pa.Table:
-        for comparison in asked:
-            assert comparison is not None, "a plan that is served holds comparisons only"
-            column, operator, name = comparison
-            value = bound.values[name]
-            if value is None:
-                return rows.slice(0, 0)
-            scalar = to_scalar(bound.version.variables[name].type, value)
-            rows = rows.filter(_COMPARE[operator](rows.column(column), scalar))
-        return rows
-
-    return keep

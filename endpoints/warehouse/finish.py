@@ -25,17 +25,15 @@ class Finisher:
 
     def __init__(self, workers: int = 2) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="endpoints-finish-")
-        folder = Path(self._scratch.name)
-        (folder / "tables").mkdir()
-        self._files = folder
-        self._warehouse = EmbeddedWarehouse(folder / "tables", workers)
+        self._warehouse = EmbeddedWarehouse(Path(self._scratch.name), workers)
 
     def run(
         self, statement: Statement, columns: Sequence[Column], rows: pa.Table, *, timezone: str, caps: Caps
     ) -> tuple[tuple[Column, ...], pa.Table]:
         """The statement's columns and rows. `rows` are in storage form, in the order of `columns`."""
         structure = ", ".join(f"`{column.name}` {column.type}" for column in columns)
-        with tempfile.NamedTemporaryFile(dir=self._files, suffix=".parquet") as file:
+        # In the folder of tables, which is all that a worker may read; by its suffix it is no table of it.
+        with tempfile.NamedTemporaryFile(dir=self._scratch.name, suffix=".rows") as file:
             pq.write_table(rows, file.name, compression="none", use_dictionary=False)
             given = RowsFile(ROWS_TABLE, structure, Path(file.name), timezone)
             with self._warehouse.run(statement, caps, rows=given) as result:

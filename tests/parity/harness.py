@@ -91,6 +91,11 @@ class Bench:
         """Embedded ClickHouse over a folder of files, and an empty lake."""
         return cls(EmbeddedWarehouse(data, workers=1), lake)
 
+    def close(self) -> None:
+        """End the workers."""
+        self.reader.close()
+        self.warehouse.close()
+
     def plan(self, version: Version) -> Plan | Refused:
         planned = make_plan(version)
         return planned if isinstance(planned, Refused) else check_plan(planned, version, self.warehouse)

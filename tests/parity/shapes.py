@@ -1,7 +1,7 @@
 """The table of shapes: each query with what becomes of it, `served` or the code of its refusal.
 
-`docs/plan.md` shows the same table to people. Most rows answer an experiment in which the obvious rewrite of the query
-was wrong.
+`docs/plan.md` shows the same table to people. Most rows answer an experiment in which the obvious rewrite
+of the query was wrong.
 """
 
 from __future__ import annotations
@@ -107,8 +107,10 @@ SHAPES = [
     Shape("distinct, range on what is selected", "SELECT DISTINCT i FROM t WHERE i > {i:Int32} ORDER BY i DESC", NUMBERS),
     Shape("limit by, range on its key", "SELECT i, id FROM t WHERE i > {i:Int32} ORDER BY x LIMIT 1 BY i", NUMBERS),
     Shape("condition on nothing", "SELECT id FROM t WHERE k = {k:String} AND 1 = {one:UInt8}", [{"k": "a", "one": 1}, {"k": "a", "one": 2}]),
-    Shape("float equality", "SELECT id FROM t WHERE f = {f:Float64}", [{"f": 0}], "type"),
-    Shape("other type", "SELECT id FROM t WHERE i = {i:Int64}", [{"i": 0}], "type"),
+    Shape("float equality", "SELECT id FROM t WHERE f = {f:Float64}", [{"f": 0}, {"f": 0.5}]),
+    Shape("equality, other width", "SELECT id FROM t WHERE i = {i:UInt64}", [{"i": 0}, {"i": 3}, {"i": 2**63}]),
+    Shape("range, other width", "SELECT id FROM t WHERE i < {i:UInt64} AND big > {j:Int8}", [{"i": 0, "j": 0}, {"i": 2**63, "j": -1}]),
+    Shape("equality, other type", "SELECT id FROM t WHERE i = {i:Decimal(9, 2)}", [{"i": 0}], "type"),
     Shape("text as a day", "SELECT id FROM t WHERE d = {d:String}", DAYS, "query"),
     Shape("range on what is no key", "SELECT g, count() FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 1}], "not_a_key"),
     Shape("range under an alias that shadows", "SELECT substring(k, 2) AS k, count() FROM t WHERE substring(k, 2) > {k:String} GROUP BY k"),
@@ -117,10 +119,34 @@ SHAPES = [
     Shape("range under DISTINCT", "SELECT DISTINCT g FROM t WHERE x > {x:Int64}", [{"x": 1}], "distinct"),
     Shape("range under LIMIT BY", "SELECT g, id FROM t WHERE x > {x:Int64} LIMIT 1 BY g", [{"x": 1}], "limit_by"),
     Shape("global aggregate", "SELECT count() FROM t WHERE k = {k:String}", KEYS, "global_aggregate"),
-    Shape("IN an array", "SELECT id FROM t WHERE k IN {ks:Array(String)}", [{"ks": ["a"]}], "condition"),
-    Shape("OR", "SELECT id FROM t WHERE k = {k:String} OR x > 5", KEYS, "condition"),
-    Shape("or empty", "SELECT id FROM t WHERE ({k:String} = '' OR k = {k:String})", KEYS, "condition"),
-    Shape("LIKE", "SELECT id FROM t WHERE k LIKE {k:String}", KEYS, "condition"),
+    Shape("IN an array", "SELECT id FROM t WHERE k IN {ks:Array(String)}", [{"ks": ["a"]}, {"ks": []}, {"ks": ["", "ab"]}]),
+    Shape("OR", "SELECT id FROM t WHERE k = {k:String} OR x > 5"),
+    Shape("or empty", "SELECT id FROM t WHERE ({k:String} = '' OR k = {k:String})"),
+    Shape("LIKE", "SELECT id FROM t WHERE k LIKE {k:String}"),
+    Shape("conditions in ClickHouse's words", "SELECT id, k FROM t WHERE k LIKE concat('%', {k:String}, '%') ORDER BY x LIMIT 7"),
+    Shape("NOT IN with NULLs", "SELECT id FROM t WHERE n NOT IN {ns:Array(Nullable(String))}", [{"ns": ["x"]}, {"ns": ["x", None]}, {"ns": []}]),
+    Shape("tuple IN", "SELECT id FROM t WHERE (k, g) IN (({k:String}, {g:String}))", [{"k": "a", "g": "p"}]),
+    Shape("variable IN columns", "SELECT id FROM t WHERE {k:String} IN (k, g)", [{"k": "a"}, {"k": "p"}]),
+    Shape("has", "SELECT id FROM t WHERE has(tags, {k:String})", [{"k": "x"}, {"k": "none"}]),
+    Shape("match", "SELECT id FROM t WHERE match(k, {k:String})", [{"k": "^a"}, {"k": "b$"}]),
+    Shape("BETWEEN", "SELECT id FROM t WHERE x BETWEEN {a:Int64} AND {b:Int64} AND g = 'p'", [{"a": 3, "b": 30}, {"a": 30, "b": 3}]),
+    Shape("not equal, NULLs", "SELECT id FROM t WHERE m != {m:Int64}", [{"m": 0}]),
+    Shape("null-safe equality", "SELECT id FROM t WHERE n <=> {n:Nullable(String)}", [{"n": None}, {"n": "x"}]),
+    Shape("float range", "SELECT id, f FROM t WHERE f > {f:Float64} ORDER BY id", [{"f": 0}, {"f": -2}]),
+    Shape("float not equal", "SELECT id, f FROM t WHERE f != {f:Float64} ORDER BY id", [{"f": 0}]),
+    Shape("days moved", "SELECT id FROM t WHERE toDate(ts) >= {d:Date} - INTERVAL 1 DAY AND k = 'a'", DAYS),
+    Shape("day as text", "SELECT id FROM t WHERE toDate(ts) >= toDateOrZero({d:String})", DAYS),
+    Shape("moments", "SELECT id FROM t WHERE ts >= {s:DateTime}", [{"s": "2026-02-01T00:00:00Z"}]),
+    Shape("if", "SELECT id FROM t WHERE if({k:String} = '', 1, k = {k:String})"),
+    Shape("subscript", "SELECT id FROM t WHERE tags[{n:UInt8}] = {k:String}", [{"n": 1, "k": "x"}, {"n": 3, "k": ""}]),
+    Shape("NOT", "SELECT id FROM t WHERE NOT k = {k:String} AND x < 9"),
+    Shape("IN over a group key", "SELECT g, i, avg(x) FROM t WHERE g IN {gs:Array(String)} GROUP BY g, i ORDER BY i, g", [{"gs": ["p", "q"]}, {"gs": []}]),
+    Shape("aggregate range in HAVING", "SELECT g, sum(x) s FROM t GROUP BY g HAVING s BETWEEN {a:Int64} AND {b:Int64} OR g = 'p'", [{"a": 0, "b": 2400}]),
+    Shape("DISTINCT ON, range", "SELECT DISTINCT ON (g) g, id FROM t WHERE id > {i:UInt32} ORDER BY g, id", [{"i": 5}], "distinct"),
+    Shape("two columns and a variable", "SELECT id FROM t WHERE x + i * {m:Int32} > 20", [{"m": 2}, {"m": 0}]),
+    Shape("enum against text", "SELECT id FROM (SELECT id, CAST(g AS Enum8('p'=1,'q'=2,'r'=3)) AS e FROM t) WHERE e > {e:String}", [{"e": "q"}]),
+    Shape("type of an enum", "SELECT id FROM (SELECT id, CAST(g AS Enum8('r'=1,'q'=2,'p'=3)) AS e FROM t) WHERE e > {e:Enum8('r'=1,'q'=2,'p'=3)}", [{"e": "q"}]),
+    Shape("UUID order", "SELECT id FROM t WHERE reinterpretAsUUID(id) > {u:UUID}", [{"u": "00000000-0000-0000-0500-000000000000"}]),
     Shape("clock", "SELECT id FROM t WHERE k = {k:String} AND ts < now()", KEYS, "clock"),
     Shape("clock, as of", "SELECT today() AS d", NO_VARIABLES, "clock"),
     Shape("random", "SELECT rand() FROM t", NO_VARIABLES, "nondeterministic"),

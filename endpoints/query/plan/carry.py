@@ -106,8 +106,6 @@ class _Carrier:
         self.edits.replace(conjunct.span, "1")
 
     def _keep(self, conjunct: Conjunct, lifted: list[Span]) -> None:
-        if conjunct.comparison is None:
-            self._refuse("condition", conjunct.span, self.source.text(conjunct.span))
         comparison = None
         if conjunct.comparison is not None and self.source.same(conjunct.comparison[0]) in self._columns:
             operand, operator, name = conjunct.comparison
@@ -164,7 +162,7 @@ class _Carrier:
             self._refuse("window", conjunct.span)
         if keys.aggregated and conjunct.clause != "HAVING" and not keys.group.decide(part):
             self._refuse("not_a_key", conjunct.span, self.source.text(part))
-        if select.distinct and not keys.items.decide(part):
+        if select.distinct and not keys.distinct.decide(part):
             self._refuse("distinct", conjunct.span, self.source.text(part))
         if select.limit_by and not keys.limit_by.decide(part):
             self._refuse("limit_by", conjunct.span, self.source.text(part))

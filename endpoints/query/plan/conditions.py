@@ -69,12 +69,11 @@ def is_one_value(conjunct: Conjunct, variables: Mapping[str, Variable]) -> bool:
     return not variable.optional and variable.bucket is None and has_exact_equality(variable.type)
 
 
-ARROW_ORDER = frozenset(
-    {
-        *("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64", "String", "Bool"),
-        *("Date", "Date32", "DateTime", "DateTime64", "Decimal", "IPv4"),
-    }
-)
+_INTEGERS = frozenset({"Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64"})
+
+ARROW_ORDER = _INTEGERS | {
+    *("String", "Bool", "Date", "Date32", "DateTime", "DateTime64", "Decimal", "IPv4"),
+}
 """Types that Arrow compares and orders in their storage form as ClickHouse does (docs/plan.md, reading)."""
 
 _EXACT_EQUALITY = ARROW_ORDER | {
@@ -86,3 +85,22 @@ _EXACT_EQUALITY = ARROW_ORDER | {
 def has_exact_equality(type_: ClickHouseType) -> bool:
     """`=` matches exactly one value of this type, as GROUP BY tells values apart."""
     return type_.base.name in _EXACT_EQUALITY
+
+
+def equality_type(type_: ClickHouseType) -> str:
+    """What two types must share for `=` to be exact between them: not Nullable, LowCardinality, the time
+    zone, which moves no instant, nor the width of integers, which ClickHouse compares by their values.
+    """
+    base = type_.base
+    if base.name in _INTEGERS:
+        return "integer"
+    if base.name in ("Date", "Date32"):
+        return "day"
+    if base.name == "DateTime":
+        return "DateTime"
+    return f"DateTime64({base.numbers[0]})" if base.name == "DateTime64" else base.text
+
+
+def compares_in_arrow(column: ClickHouseType, variable: ClickHouseType) -> bool:
+    """Comparing a stored column with a value of the variable's type has ClickHouse's outcome in Arrow."""
+    return column.base.name in ARROW_ORDER and equality_type(column) == equality_type(variable)

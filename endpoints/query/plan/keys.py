@@ -42,12 +42,12 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """`group`, `items` (for DISTINCT) and `limit_by`: what each decides. `windows` are the brackets behind
+    """`group`, `distinct` and `limit_by`: what each decides. `windows` are the brackets behind
     OVER and in WINDOW."""
 
     aggregated: bool
     group: Decided
-    items: Decided
+    distinct: Decided
     limit_by: Decided
     windows: tuple[Span, ...]
 
@@ -58,7 +58,7 @@ def select_keys(select: Select) -> Keys:
     return Keys(
         aggregated=_is_aggregated(select),
         group=_decided(select, _group_keys(select)),
-        items=_decided(select, tuple(item.expression for item in select.items)),
+        distinct=_decided(select, _distinct_keys(select)),
         limit_by=_decided(select, source.split(by) if by else ()),
         windows=tuple(_windows(select)),
     )
@@ -83,6 +83,12 @@ def _group_keys(select: Select) -> tuple[Span, ...]:
             if not any(True for _ in aggregates(source, item.expression))
         )
     return tuple(_positional(select, key) for key in source.split(source.unwrap(body)))
+
+
+def _distinct_keys(select: Select) -> tuple[Span, ...]:
+    if select.distinct_on is not None:
+        return select.source.split(select.distinct_on)
+    return tuple(item.expression for item in select.items)
 
 
 def _positional(select: Select, key: Span) -> Span:

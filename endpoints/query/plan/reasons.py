@@ -108,7 +108,11 @@ REASONS: dict[str, tuple[str, str]] = {
         "Write a number, or {{n:UInt64}}.",
     ),
     "condition": (
-        "{what} is evaluated by ClickHouse only, which does not read assets yet",
+        "ClickHouse cannot evaluate the condition on stored columns: {what}",
+        "Compare columns, or functions of columns, with the variable.",
+    ),
+    "version": (
+        "the condition needs ClickHouse {what}, whose answers are those of the reading side",
         "Compare a column with `= < <= > >=` and a variable of its own type.",
     ),
     "type": (

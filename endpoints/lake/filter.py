@@ -1,0 +1,142 @@
+"""A request's conditions over an asset's rows: by Arrow where it compares as ClickHouse does, else by
+ClickHouse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from endpoints.query.bind import Bound
+from endpoints.query.plan import Condition
+from endpoints.query.plan.conditions import compares_in_arrow
+from endpoints.types import ClickHouseType, Column, Value, parse_type, to_scalar
+from endpoints.warehouse.protocol import Caps, Statement
+
+_COMPARE: dict[str, Callable[[pa.ChunkedArray, pa.Scalar], pa.ChunkedArray]] = {
+    "=": pc.equal,
+    "<": pc.less,
+    "<=": pc.less_equal,
+    ">": pc.greater,
+    ">=": pc.greater_equal,
+}
+_ROW = Column("__row", parse_type("UInt64"))
+_FIRST_ROWS, _MOST_ROWS = 65_536, 1_048_576
+
+Parameters = Mapping[str, tuple[ClickHouseType, Value]]
+
+
+class Evaluate(Protocol):
+    """Runs a statement over rows in hand (`warehouse.finish.Finisher.run`)."""
+
+    def __call__(
+        self, statement: Statement, columns: tuple[Column, ...], rows: pa.Table, *, timezone: str, caps: Caps
+    ) -> tuple[tuple[Column, ...], pa.Table]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """The conditions that this request asks, split by who evaluates them. Rows keep their order."""
+
+    compared: tuple[tuple[str, str, pa.Scalar], ...]
+    evaluated: tuple[Condition, ...]
+    types: Mapping[str, ClickHouseType]
+    bound: Bound
+    timezone: str
+
+    @property
+    def passes_all(self) -> bool:
+        return not self.compared and not self.evaluated
+
+    def compare(self, rows: pa.Table) -> pa.Table:
+        """The rows that pass what Arrow compares; NULL passes nothing."""
+        for column, operator, value in self.compared:
+            rows = rows.filter(_COMPARE[operator](rows.column(column), value))
+        return rows
+
+    def evaluate(self, pieces: Iterable[pa.Table], run: Evaluate) -> Iterator[pa.Table]:
+        """The rows that pass the conditions in ClickHouse's words, some at a time, growing in number."""
+        for rows in _gathered(pieces) if self.evaluated else pieces:
+            yield self._held(rows, run) if self.evaluated else rows
+
+    def _held(self, rows: pa.Table, run: Evaluate) -> pa.Table:
+        names = list(dict.fromkeys(name for c in self.evaluated for name in c.columns))
+        columns = (*(Column(name, self.types[name]) for name in names), _ROW)
+        numbers = pa.array(range(rows.num_rows), pa.uint64())
+        given = rows.select(names).append_column(_ROW.name, numbers)
+        conditions = " AND ".join(f"({condition.sql})" for condition in self.evaluated)
+        statement = Statement(
+            f"SELECT __row FROM __rows WHERE {conditions}", parameters(self.evaluated, self.bound)
+        )
+        caps = Caps(timeout=self.bound.version.limits.timeout)
+        _, held = run(statement, columns, given, timezone=self.timezone, caps=caps)
+        indices = held.column(0).combine_chunks()
+        return rows.take(pc.take(indices, pc.sort_indices(indices)))
+
+
+def request_filter(
+    conditions: Iterable[Condition], types: Mapping[str, ClickHouseType], bound: Bound, timezone: str
+) -> Filter:
+    """The filter of one request: conditions of absent variables are left out."""
+    asked = [c for c in conditions if bound.absent.isdisjoint(c.variables)]
+    compared, evaluated = [], []
+    for condition in asked:
+        comparison = _comparison(condition, types, bound)
+        if comparison is None:
+            evaluated.append(condition)
+        else:
+            compared.append(comparison)
+    return Filter(tuple(compared), tuple(evaluated), types, bound, timezone)
+
+
+def parameters(conditions: Iterable[Condition], bound: Bound) -> Parameters:
+    """The bound values of the variables that the conditions hold."""
+    variables = bound.version.variables
+    names = dict.fromkeys(name for condition in conditions for name in condition.variables)
+    return {name: (variables[name].type, bound.values[name]) for name in names}
+
+
+def _comparison(
+    condition: Condition, types: Mapping[str, ClickHouseType], bound: Bound
+) -> tuple[str, str, pa.Scalar] | None:
+    """The condition as Arrow can compare it with the same outcome, if it can."""
+    if condition.comparison is None:
+        return None
+    column, operator, name = condition.comparison
+    variable, value = bound.version.variables[name].type, bound.values[name]
+    found = types[column]
+    if value is None or not compares_in_arrow(found, variable):
+        return None
+    scalar = scalar_of(found, variable, value)
+    return None if scalar is None else (column, operator, scalar)
+
+
+def scalar_of(column: ClickHouseType, variable: ClickHouseType, value: Value) -> pa.Scalar | None:
+    """A value in the storage form of a column whose type compares exactly with its own; None if none is
+    equal.
+    """
+    try:
+        return (
+            to_scalar(column, value) if column.base.text != variable.base.text else to_scalar(variable, value)
+        )
+    except (pa.ArrowInvalid, OverflowError):
+        return None
+
+
+def _gathered(pieces: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Pieces put together: few calls to ClickHouse for many row groups, a small first one for small pages."""
+    waiting: list[pa.Table] = []
+    size, wanted = 0, _FIRST_ROWS
+    for piece in pieces:
+        if piece.num_rows:
+            waiting.append(piece)
+            size += piece.num_rows
+        if size >= wanted:
+            yield pa.concat_tables(waiting)
+            waiting, size, wanted = [], 0, min(wanted * 4, _MOST_ROWS)
+    if waiting:
+        yield pa.concat_tables(waiting)
