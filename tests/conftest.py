@@ -1,4 +1,4 @@
-"""What every test may use: a real S3 server (moto) over HTTP, and a lake on either kind of store."""
+"""What every test may use: real servers (moto's S3 over HTTP, ClickHouse), and a lake on either kind of store."""
 
 from __future__ import annotations
 
@@ -76,6 +76,18 @@ def lake_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         bucket: S3 = request.getfixturevalue("s3")
         return bucket.url
     return f"file://{tmp_path / 'lake'}"
+
+
+@pytest.fixture(scope="session")
+def clickhouse_url() -> str:
+    """The ClickHouse server of `make services`. Without one, tests skip; on CI (`CI=true`) they fail."""
+    port = int(os.environ.get("SERVICES_CLICKHOUSE_PORT", "19000"))
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        message = f"no ClickHouse server on 127.0.0.1:{port}: run `make services`"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    return f"clickhouse://127.0.0.1:{port}"
 
 
 def _wait_for(server: subprocess.Popen[bytes], url: str) -> None:

@@ -22,8 +22,8 @@ from clickhouse_driver.connection import ServerInfo as DriverServerInfo
 from clickhouse_driver.protocol import ServerPacketTypes
 from clickhouse_driver.util.escape import escape_chars_map
 
-from endpoints.errors import QueryTimeout, UnsupportedType, WarehouseUnavailable
-from endpoints.types import Column, check_storable, parse_type, storage_type
+from endpoints.errors import BadQuery, QueryTimeout, WarehouseUnavailable
+from endpoints.types import Column, check_storable, driver_type, parse_type
 from endpoints.warehouse.failures import TIMEOUT_EXCEEDED, failure
 
 _REVISION_WITH_PARAMETERS: Final = 54459
@@ -85,10 +85,7 @@ class _ArrowTypes:
         connection = self._connection
         check_storable(connection.columns)
         column = next(column for column in connection.columns if column.name == name)
-        _check_nested_times(column)
-        # Tuples it would guess from the first row; for times its unit may be coarser than ours.
-        known_better = "Tuple(" in column.type.text or "DateTime" in column.type.text
-        return storage_type(column.type) if known_better else None
+        return driver_type(column)
 
 
 class Connection(Client):  # type: ignore[misc]
@@ -164,6 +161,8 @@ class Connection(Client):  # type: ignore[misc]
     def receive_packet(self) -> Any:
         """The next packet. QueryTimeout once the server alone has taken longer than the query's limit."""
         with self._reading:
+            if self._cancelling:
+                raise EOFError("the query was cancelled")
             started = time.monotonic()
             try:
                 packet = super().receive_packet()
@@ -239,6 +238,8 @@ def as_our_errors() -> Iterator[None]:
         raise WarehouseUnavailable(f"ClickHouse does not answer: {error}", error.code) from error
     except errors.Error as error:
         raise failure(error.code, str(error.message or error).removeprefix("DB::Exception: ")) from error
+    except pa.ArrowInvalid as error:  # an integer of more than 76 digits
+        raise BadQuery(f"a value has no Arrow form: {error}") from error
     except (EOFError, OSError) as error:
         raise WarehouseUnavailable(f"the connection to ClickHouse broke: {error}") from error
 
@@ -247,10 +248,3 @@ def _in_utc(info: DriverServerInfo) -> _UtcServerInfo:
     utc = _UtcServerInfo.__new__(_UtcServerInfo)
     utc.__dict__.update(info.__dict__)
     return utc
-
-
-def _check_nested_times(column: Column) -> None:
-    """The driver reads times inside arrays through Python's datetime, which ends at microseconds."""
-    t = column.type
-    if t.base.name != "DateTime64" and any(f"DateTime64({n}" in t.text for n in (7, 8, 9)):
-        raise UnsupportedType(t.text, column.name, "Convert its times with toUnixTimestamp64Nano.")

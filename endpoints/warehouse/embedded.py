@@ -50,7 +50,7 @@ class EmbeddedWarehouse:
     """`chdb://DIR`. Starts workers when queries need them: at most `workers`, and one for quick questions."""
 
     def __init__(self, folder: Path, workers: int = 2) -> None:
-        self._folder = folder
+        self.folder = folder
         self._pool = _Pool(folder)
         self._queries = threading.BoundedSemaphore(workers)
         # describe, server and ping do not wait behind long queries, and whoever reads a result may ask them.
@@ -105,9 +105,9 @@ class EmbeddedWarehouse:
         run: bool = True,
         rows: RowsFile | None = None,
     ) -> EmbeddedResult:
-        if not self._folder.is_dir():
+        if not self.folder.is_dir():
             raise WarehouseUnavailable(
-                f"ENDPOINTS_CLICKHOUSE_URL names the folder {self._folder}, which does not exist: "
+                f"ENDPOINTS_CLICKHOUSE_URL names the folder {self.folder}, which does not exist: "
                 "create it, or name the folder that holds the Parquet and CSV files"
             )
         if not slots.acquire(timeout=-1 if caps.timeout is None else caps.timeout.total_seconds()):
@@ -219,10 +219,12 @@ class _Pool:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            self._idle.clear()
-            workers, self._all = self._all, set()
-        for worker in workers:
-            worker.close()
+            idle, self._idle = self._idle, []
+            busy = self._all.difference(idle)
+        for worker in idle:
+            self._drop(worker)
+        for worker in busy:  # whoever reads their results closes them
+            worker.kill()
 
     def _started(self) -> WorkerProcess:
         try:

@@ -36,6 +36,7 @@ class NativeWarehouse:
     """`clickhouse://user:password@host:9000/database`. Read-only whatever the user's rights are."""
 
     def __init__(self, url: str) -> None:
+        self.url = url  # holds the password: not for logs
         self._pool = _Pool(url)
 
     def server(self) -> ServerInfo:
