@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from chdb.session import Session
 from hypothesis import given
@@ -39,6 +40,7 @@ from endpoints.types import (
     show_value,
     storage_schema,
     storage_type,
+    structure,
     to_scalar,
     to_storage,
 )
@@ -612,6 +614,19 @@ def to_scalar_column(text: str) -> pa.Array:
 def test_polars_has_no_long_decimals() -> None:
     with pytest.raises(UnsupportedType, match="38 digits"):
         polars_type(parse_type("Decimal(76, 2)"))
+
+
+def test_nested_and_odd_names_come_back_from_parquet(session: Session, tmp_path: Path) -> None:
+    columns = [
+        Column("it's `odd`", parse_type("Nested(a UInt8, b String)")),
+        Column("n", parse_type("UInt8")),
+    ]
+    values = [[{"a": 1, "b": b"x"}], []]
+    table = pa.table([values, [1, 2]], schema=storage_schema(columns))
+    pq.write_table(table, tmp_path / "c.parquet")
+    declared = render_literal(parse_type("String"), structure(columns))
+    back = rows(session, f"SELECT * FROM file('{tmp_path / 'c.parquet'}', 'Parquet', {declared})")
+    assert back == [[[{"a": 1, "b": "x"}], 1], [[], 2]]
 
 
 # The table and its page ---------------------------------------------------------------------------------

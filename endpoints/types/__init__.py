@@ -21,7 +21,8 @@ Each row is a class, a `Family`, which has all the forms of its types in one pla
 | Map | Map | map | object |
 
 Around the rows: `grammar` reads types, `columns` and `values` apply the table, `refused` names the way out
-for types without a row. `docs/types.md` shows the table to users.
+for types without a row, `driver` says what clickhouse-driver must be told. Users see the table in
+`docs/types.md`.
 """
 
 from endpoints.types import nested, numeric, temporal, textual  # noqa: F401  (each fills in its rows)
@@ -34,9 +35,11 @@ from endpoints.types.columns import (
     polars_type,
     storage_schema,
     storage_type,
+    structure,
     to_storage,
     to_storage_batch,
 )
+from endpoints.types.driver import driver_type
 from endpoints.types.family import Integers, Value, families
 from endpoints.types.grammar import ClickHouseType, Column, Element, Member, parse_type
 from endpoints.types.values import (
@@ -58,6 +61,7 @@ __all__ = [
     "Value",
     "check_storable",
     "csv_values",
+    "driver_type",
     "example_value",
     "families",
     "is_variable_type",
@@ -72,6 +76,7 @@ __all__ = [
     "show_value",
     "storage_schema",
     "storage_type",
+    "structure",
     "to_scalar",
     "to_storage",
     "to_storage_batch",

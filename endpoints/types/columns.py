@@ -57,6 +57,13 @@ def to_storage(array: pa.Array, t: ClickHouseType) -> pa.Array:
     return family_of(t).store(decoded(array), t.base)
 
 
+def structure(columns: Iterable[Column]) -> str:
+    """The columns as ClickHouse takes them in CREATE TABLE and `file(…)`, to read storage form back."""
+    # A column declared Nested would become several.
+    types = ((c.name, c.type.base if c.type.name == "Nested" else c.type) for c in columns)
+    return ", ".join(f"{identifier(name)} {t.text}" for name, t in types)
+
+
 def to_storage_batch(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordBatch:
     """`batch`, whose columns are `columns` in this order, in storage form under their names."""
     arrays = [to_storage(a, c.type) for a, c in zip(batch.columns, columns, strict=True)]

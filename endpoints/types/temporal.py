@@ -135,13 +135,12 @@ class DateTime(Family):
         return f"{'-' if micros < 0 else ''}{seconds:010}{fraction}"
 
     def literal(self, t: ClickHouseType, value: datetime) -> str:
+        zone = f", {quote(t.timezone)}" if t.timezone else ""
         if t.name == "DateTime":
-            zone = f", {quote(t.timezone)}" if t.timezone else ""
             return f"toDateTime({(value - _EPOCH) // timedelta(seconds=1)}{zone})"
+        # By way of a decimal: text would be read on the server's clock.
         scale = _scale(t)
-        text = value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-        text = text[: 20 + scale].rstrip(".") if scale <= 6 else text.ljust(20 + scale, "0")
-        return f"CAST(toDateTime64({quote(text)}, {scale}, 'UTC') AS {t.text})"
+        return f"toDateTime64(toDecimal128('{self.render(t, value)}', {scale}), {scale}{zone})"
 
     def show(self, t: ClickHouseType, value: datetime) -> Any:
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
