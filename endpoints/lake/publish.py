@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from types import MappingProxyType
+from typing import Any
 
 import orjson
 
@@ -42,6 +42,9 @@ from endpoints.lake.store import Store
 from endpoints.lake.write import PartitionWriter
 from endpoints.settings import Settings
 from endpoints.types import Column
+
+# More than any crowd of publishers needs; a store that never lets one win must not be asked for ever.
+TRIES = 1000
 
 log = logging.getLogger(__name__)
 
@@ -241,97 +244,94 @@ class Attempt:
 
         May be called again after StoreUnavailable, and several times with parts of a backfill.
         """
-        while True:
-            head = self._lake.head(self.endpoint, self.version)
-            number = head.number + 1 if head else 1
-            taken = {
-                p: replace(e, snapshot=number, attempt_id=self.attempt_id)
-                for p, e in entries.items()
-                if self._replaces(head, p, e)
+
+        def after(head: Manifest) -> Manifest:
+            mine = {p: e for p, e in entries.items() if self._replaces(head, p, e)}
+            if not mine:
+                return self._next(head, "superseded")
+            stamped = {
+                p: replace(e, snapshot=head.number + 1, attempt_id=self.attempt_id) for p, e in mine.items()
             }
-            manifest = self._next(
+            return self._next(
                 head,
-                outcome="published" if taken else "superseded",
-                partitions={**(head.partitions if head else {}), **taken},
-                failures={p: f for p, f in (head.failures if head else {}).items() if p not in taken},
-                server=server if taken or head is None else head.server,
-                held=head.held if head and not taken else False,
+                "published",
+                partitions={**head.partitions, **stamped},
+                failures={p: f for p, f in head.failures.items() if p not in mine},
+                server=server,
+                held=False,
             )
-            if self._create(manifest, head):
-                passed_over = tuple(p for p in entries if p not in taken)
-                return Published(manifest, passed_over) if taken else Superseded(manifest)
+
+        manifest = self._end(after)
+        if manifest.outcome == "superseded":
+            return Superseded(manifest)
+        passed_over = (p for p in entries if manifest.partitions[p].attempt_id != self.attempt_id)
+        return Published(manifest, tuple(passed_over))
 
     def fail(self, outcome: FailedOutcome, error: str, partitions: Collection[str] | None = None) -> Manifest:
         """Ends the attempt without data: everything stays, `partitions` (default: all it tried) are marked.
 
         A partition that another attempt has filled in the meantime is not marked: its newest try succeeded.
         """
+        failure = PartitionFailure(
+            outcome=outcome,
+            attempt_id=self.attempt_id,
+            run_id=self.run_id,
+            fingerprint=self.fingerprint,
+            at=datetime.now(UTC),
+            error=error[:ERROR_CHARACTERS],
+        )
         tried = self.partitions if partitions is None else tuple(partitions)
-        while True:
-            head = self._lake.head(self.endpoint, self.version)
-            failure = PartitionFailure(
-                outcome=outcome,
-                attempt_id=self.attempt_id,
-                run_id=self.run_id,
-                fingerprint=self.fingerprint,
-                at=datetime.now(UTC),
-                error=error[:ERROR_CHARACTERS],
-            )
+
+        def after(head: Manifest) -> Manifest:
             marks = {p: failure for p in tried if self._unchanged(head, p)}
-            manifest = self._next(
-                head,
-                outcome=outcome,
-                partitions=head.partitions if head else {},
-                failures={**(head.failures if head else {}), **marks},
-                server=head.server if head else Server(),
-                held=head.held if head else False,
-            )
+            return self._next(head, outcome, failures={**head.failures, **marks})
+
+        return self._end(after)
+
+    def _end(self, after: Callable[[Manifest], Manifest]) -> Manifest:
+        """Creates the manifest that comes `after` the newest, anew whenever another attempt was faster."""
+        for _ in range(TRIES):
+            head = self._lake.head(self.endpoint, self.version) or self._nothing()
+            manifest = after(head)
             if self._create(manifest, head):
                 return manifest
+        raise StoreUnavailable(f"{self.endpoint}@{self.version}: no number could be had in {TRIES} tries")
 
-    def _unchanged(self, head: Manifest | None, partition: str) -> bool:
+    def _unchanged(self, head: Manifest, partition: str) -> bool:
         """Whether no other attempt has published the partition since this one began."""
-        now = head.partitions.get(partition) if head else None
+        now = head.partitions.get(partition)
         return now is None or now.attempt_id in (self._at_start.get(partition), self.attempt_id)
 
-    def _replaces(self, head: Manifest | None, partition: str, entry: PartitionEntry) -> bool:
+    def _replaces(self, head: Manifest, partition: str, entry: PartitionEntry) -> bool:
         """Whether `entry` may take the partition's place: nothing has changed, or it is the newer data."""
-        if head and head.held and not self._held_at_start:
+        if head.held and not self._held_at_start:
             return False  # rolled back while this attempt ran: the operator's choice stands
-        return self._unchanged(head, partition) or (
-            head is not None and entry.as_of > head.partitions[partition].as_of
+        return self._unchanged(head, partition) or entry.as_of > head.partitions[partition].as_of
+
+    def _nothing(self) -> Manifest:
+        """What comes before the first manifest."""
+        return Manifest(
+            0, self.endpoint, self.version, "", "", datetime.now(UTC), "published", self.fingerprint
         )
 
-    def _next(
-        self,
-        head: Manifest | None,
-        *,
-        outcome: Outcome,
-        partitions: Mapping[str, PartitionEntry],
-        failures: Mapping[str, PartitionFailure],
-        server: Server,
-        held: bool,
-    ) -> Manifest:
-        return Manifest(
-            number=head.number + 1 if head else 1,
-            endpoint=self.endpoint,
-            version=self.version,
+    def _next(self, head: Manifest, outcome: Outcome, **changes: Any) -> Manifest:
+        """The manifest that ends this attempt: all of `head` carried forward, but for `changes`."""
+        return replace(
+            head,
+            number=head.number + 1,
             attempt_id=self.attempt_id,
             run_id=self.run_id,
             created_at=datetime.now(UTC),
             outcome=outcome,
             fingerprint=self.fingerprint,
-            server=server,
-            partitions=MappingProxyType(dict(partitions)),
-            failures=MappingProxyType(dict(failures)),
-            held=held,
+            **changes,
         )
 
-    def _create(self, manifest: Manifest, head: Manifest | None) -> bool:
+    def _create(self, manifest: Manifest, head: Manifest) -> bool:
         """Takes the manifest's number; False where another attempt has it."""
         store, key = self._lake.store, manifest_key(self.endpoint, self.version, manifest.number)
         encoded = encode(manifest)
-        kept = self._segments(head) if encoded.segments else frozenset()
+        kept = self._segments(head.number) if encoded.segments else frozenset()
         for name, raw in encoded.segments.items():
             if name not in kept:
                 # Written even where one of that name lies about: collection may be about to delete that one.
@@ -347,10 +347,8 @@ class Attempt:
         body = self._lake.store.get(key)
         return body is not None and orjson.loads(body).get("attempt_id") == self.attempt_id
 
-    def _segments(self, head: Manifest | None) -> frozenset[str]:
-        if head is None:
-            return frozenset()
-        body = self._lake.store.get(manifest_key(self.endpoint, self.version, head.number))
+    def _segments(self, number: int) -> frozenset[str]:
+        body = self._lake.store.get(manifest_key(self.endpoint, self.version, number))
         return frozenset(segment_names(body)) if body else frozenset()
 
 
