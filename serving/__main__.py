@@ -10,6 +10,8 @@ from endpoints.errors import SettingsError
 from endpoints.settings import load_settings
 from serving.service import Service
 
+SHUTDOWN_SECONDS = 30  # for answers that are under way
+
 
 def main() -> int:
     """Serve until stopped. Exit status 2 where the settings are wrong."""
@@ -28,6 +30,7 @@ def main() -> int:
         port=settings.port,
         access_log=False,
         server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     return 0
 

@@ -70,9 +70,11 @@ def _lifespan(settings: Settings, open_service: Callable[[Settings], Service]) -
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = await asyncio.to_thread(open_service, settings)
         app.state.service = service
+        warming = asyncio.create_task(service.pulse.alive())  # the first caller need not wait for it
         try:
             yield
         finally:
+            await warming
             await service.close()
 
     return lifespan

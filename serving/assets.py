@@ -20,7 +20,7 @@ from endpoints.rows import Rows
 
 log = logging.getLogger(__name__)
 
-READ_THREADS = 4
+READ_THREADS = 8
 FIRST_LOOK = 5.0  # seconds
 CORRUPT_FOR = 60.0  # seconds before a snapshot that could not be read is tried again
 
@@ -43,6 +43,7 @@ class Assets:
     def stop(self) -> None:
         self._follower.stop()
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._reader.close()
 
     @property
     def healthy(self) -> bool:

@@ -78,6 +78,7 @@ class _Query:
 
     id: str = field(default_factory=lambda: f"live-{uuid.uuid4().hex}")
     lock: threading.Lock = field(default_factory=threading.Lock)
+    running: bool = False
     cancelled: bool = False
     result: Result | None = None
 
@@ -186,6 +187,8 @@ class LiveRuns:
         """Stop a run that nobody waits for; whoever asks the same now starts another."""
         for key in [key for key, other in self._runs.items() if other is run]:
             del self._runs[key]
+        if not run.query.running:  # still in the queue, where it would hold a place
+            run.task.cancel()
         threading.Thread(target=run.query.cancel, name="live-cancel", daemon=True).start()
 
     async def _execute(self, question: Question, query: _Query) -> LiveRows:
@@ -195,7 +198,7 @@ class LiveRuns:
         except TimeoutError:
             raise LiveQueueFull("no place became free in time") from None
         try:
-            query.check()
+            query.running = True
             loop = asyncio.get_running_loop()
             answer = await loop.run_in_executor(self._threads, self._read, question, query)
         finally:

@@ -167,9 +167,9 @@ def response_of(error: BaseException) -> Response:
         "type": TYPE_PREFIX + problem.code,
         "title": problem.kind.title,
         "status": problem.kind.status,
-        "detail": problem.detail,
+        "detail": _text(problem.detail),
         "code": problem.code,
-        "errors": [{"field": e.field, "code": e.code, "detail": e.detail} for e in problem.errors],
+        "errors": [{"field": e.field, "code": e.code, "detail": _text(e.detail)} for e in problem.errors],
     }
     body.update(problem.extra)
     headers = {"Cache-Control": "no-store", **problem.headers}
@@ -180,3 +180,8 @@ def response_of(error: BaseException) -> Response:
     return Response(
         orjson.dumps(body), status_code=problem.kind.status, headers=headers, media_type=MEDIA_TYPE
     )
+
+
+def _text(text: str) -> str:
+    """What a caller sent may be repeated in a sentence, and need not be text that can be sent."""
+    return text.encode("utf-8", "replace").decode()

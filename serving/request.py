@@ -192,6 +192,7 @@ def _json_object(body: bytes) -> dict[str, object]:
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     fields = dict(pairs)
+    "".join(fields).encode()  # a lone surrogate is no text, and could not even be named in a problem
     if len(fields) < len(pairs):
         twice = [name for name, count in Counter(name for name, _ in pairs).items() if count > 1]
         raise InputError([FieldError(name, "repeated", "Given more than once.") for name in twice])

@@ -50,7 +50,7 @@ from serving.service import Service
 
 T = TypeVar("T")
 
-INLINE_ROWS = 2_000  # encoding more than this goes to a thread: it would hold every other request up
+INLINE_ROWS = 500  # encoding more than this goes to a thread: it would hold every other request up
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ async def _wanted(service: Service, request: Request) -> Wanted:
     asked = call.ask(served.version)
     if asked.client_query_id is not None and "x-request-id" not in request.headers:
         request.scope["request_id"] = asked.client_query_id
-    timezone = service.timezone(service.assets.manifest(served.version))
+    timezone = await service.timezone(served.version)
     bound = bind(served.version, asked.variables, pins=principal.pins, now=now, timezone=timezone)
     form = choose_format(asked, request.headers.get("accept"))
     wanted = Wanted(principal, served, asked, bound, page_limit(served, asked), form, now)
@@ -177,11 +177,12 @@ async def _after_corruption(
     Collection may have taken them while we looked at an old snapshot: the newest one is tried once. Else
     live.
     """
-    manifest = await service.assets.reload(wanted.served.version)
-    if manifest is not None and decision.manifest is not None and manifest.number > decision.manifest.number:
-        return _decide(service, wanted, manifest)
-    if decision.manifest is not None and isinstance(error, Corrupt):
-        service.assets.mark_corrupt(decision.manifest, error)
+    known = decision.manifest
+    if known is not None and isinstance(error, Corrupt):
+        newest = await service.assets.reload(wanted.served.version)
+        if newest is not None and newest.number > known.number:
+            return _decide(service, wanted, newest)
+        service.assets.mark_corrupt(known, error)
     return _live_unless_never(wanted, Decision("live", "corrupt", decision.standing, decision.manifest))
 
 

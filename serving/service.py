@@ -8,11 +8,10 @@ from typing import Self
 
 from endpoints import types
 from endpoints.definition import Version, load_definitions
-from endpoints.errors import WarehouseError
+from endpoints.errors import UnsupportedType, WarehouseError
 from endpoints.keys import KeyStore
 from endpoints.lake.files import FileCache
 from endpoints.lake.follow import Follower
-from endpoints.lake.manifest import Manifest
 from endpoints.lake.publish import Lake
 from endpoints.lake.read import AssetReader
 from endpoints.query.bind import Bound, live_statement
@@ -78,11 +77,12 @@ class Service:
         self.pulse.close()
         self.warehouse.close()
 
-    def timezone(self, manifest: Manifest | None) -> str:
+    async def timezone(self, version: Version) -> str:
         """The time zone in which values without one are read: the warehouse's, as far as it is known."""
-        if self.pulse.timezone is not None:
-            return self.pulse.timezone
-        return manifest.server.timezone if manifest is not None else "UTC"
+        manifest = self.assets.manifest(version)
+        if self.pulse.timezone is None and manifest is None and version.variables:
+            await self.pulse.alive()
+        return self.pulse.timezone or (manifest.server.timezone if manifest is not None else "UTC")
 
     def columns(self, version: Version) -> tuple[Column, ...]:
         """The result columns of a version, asked of the warehouse once. Blocks. Raises WarehouseError."""
@@ -92,8 +92,8 @@ class Service:
         """The result columns, or none where the warehouse does not tell. Blocks."""
         try:
             return self.columns(version)
-        except WarehouseError:
-            log.warning("%s: no columns: the warehouse does not describe it", version.key)
+        except (WarehouseError, UnsupportedType) as error:
+            log.warning("%s: no columns to describe: %s", version.key, error)
             return ()
 
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,10 @@ versions:
 """,
         {1: TYPED_SQL},
     ),
+    "moment": (
+        "current: 1\nversions: {1: {}}\n",
+        {1: "SELECT toUnixTimestamp({at:DateTime}) AS at"},
+    ),
     "slow": (
         """
 description: Counts for long.
@@ -157,10 +162,12 @@ class CountingWarehouse:
         self.open = threading.Event()
         self.open.set()
         self.error: WarehouseError | None = None
+        self.timezone: str | None = None
 
     def server(self) -> ServerInfo:
         self._fail()
-        return self.inner.server()
+        info = self.inner.server()
+        return replace(info, timezone=self.timezone or info.timezone)
 
     def describe(self, statement: Statement) -> tuple[Column, ...]:
         self._fail()

@@ -123,6 +123,8 @@ def test_a_query_string_too_long(client: httpx.Client) -> None:
         b"[" * 200_000,
         b'{"limit": ' + b"9" * 10_000 + b"}",
         b'{"variables": {"customer_id": "a\nb"}}',
+        b'{"\\ud800": 1}',
+        b'{"variables": {"\\udfff": 1}}',
     ],
 )
 def test_malformed_bodies(client: httpx.Client, ran, body: bytes) -> None:
@@ -149,6 +151,7 @@ def test_malformed_bodies(client: httpx.Client, ran, body: bytes) -> None:
         ('{"variables": {"customer_id": "acme"}, "refresh": 1}', "refresh"),
         ('{"variables": {"customer_id": "\\u0000"}}', "customer_id"),
         ('{"variables": {"customer_id": "\\ud800"}}', "customer_id"),
+        ('{"refresh": "\\ud800"}', "refresh"),
     ],
 )
 def test_body_fields(client: httpx.Client, ran, body: str, field: str) -> None:

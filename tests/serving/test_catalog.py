@@ -10,6 +10,8 @@ from datetime import timedelta
 import httpx
 import jsonschema
 
+from endpoints.errors import WarehouseUnavailable
+
 Serve = Callable[..., httpx.Client]
 
 
@@ -107,10 +109,8 @@ def test_openapi_of_one_version(client: httpx.Client) -> None:
 
 
 def test_openapi_without_a_warehouse_has_no_row_types(stand, serve: Serve) -> None:
-    from endpoints.errors import WarehouseUnavailable
-
-    client = serve()
     stand.warehouse.error = WarehouseUnavailable("gone")
+    client = serve()
     document = client.get("/endpoints/usage/openapi.json").json()
     get = document["paths"]["/endpoints/usage/run"]["get"]
     schema = get["responses"]["200"]["content"]["application/json"]["schema"]

@@ -139,3 +139,11 @@ def test_pages_fit_together_and_say_whether_more_follows(stand, serve: Serve) ->
     assert (len(whole["results"]), whole["hasMore"], whole["limit"]) == (1000, True, 1000)
     exact = client.get("/endpoints/numbers/run?n=1000").json()
     assert (len(exact["results"]), exact["hasMore"]) == (1000, False)
+
+
+def test_times_without_a_zone_are_the_warehouses(stand, serve: Serve) -> None:
+    stand.warehouse.timezone = "Asia/Tokyo"
+    client = serve()
+    for _ in range(2):
+        answer = client.get("/endpoints/moment/run?at=2026-01-01T09:00:00&refresh=force")
+        assert answer.json()["results"] == [[1767225600]]  # midnight in UTC
