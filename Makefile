@@ -51,4 +51,5 @@ lock: ## Pin every dependency anew from pyproject.toml
 	@rm -rf build/lock
 
 clean: ## Remove what the demo and the tests made; .venv stays
+	@bash deploy/services.sh stop
 	rm -rf data lake .dagster .services .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis build

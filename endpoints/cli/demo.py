@@ -49,7 +49,7 @@ def demo(port: int | None, dagster_port: int | None, events: int, once: bool) ->
     definitions = read_definitions(settings)
     if SAMPLE not in definitions.endpoints:
         raise click.UsageError(f"{settings.defs} has no {SAMPLE}: run the demo in a clone of the repository.")
-    api_port = choose_port(HOST, port, settings.port, "--port")
+    api_port = choose_port(HOST, port, settings.port or 8000, "--port")
     ui_port = choose_port(HOST, dagster_port, 3000, "--dagster-port")
     api, ui = f"http://{HOST}:{api_port}", f"http://{HOST}:{ui_port}"
     say = messages()

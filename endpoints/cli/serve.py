@@ -49,7 +49,7 @@ def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
     """
     settings = read_settings()
     address = host or settings.host
-    api = choose_port(address, port, settings.port, "--port")
+    api = choose_port(address, port, settings.port or 8000, "--port")
     ui = choose_port(address, dagster_port, 3000, "--dagster-port")
     say = messages()
     with Processes() as processes:
