@@ -23,6 +23,7 @@ from endpoints.warehouse.sandbox import linked
 from endpoints.warehouse.worker import HEADER, REQUEST, write_frame
 
 _PIPE_BYTES: Final = 1 << 20
+_SCRATCH: Final = "endpoints-chdb-"
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
 
@@ -39,12 +40,20 @@ def readable(folder: Path) -> tuple[object, ...]:
     return status.st_dev, status.st_ino, *linked(folder)
 
 
+def sweep() -> None:
+    """Remove what workers left whose parent was killed: scratch folders that are empty, and not just made."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        with suppress(OSError):
+            if folder.stat().st_mtime < time.time() - 60:
+                folder.rmdir()
+
+
 class WorkerProcess:
     """One worker. Used by one query at a time; only `kill` may come from another thread."""
 
     def __init__(self, folder: Path) -> None:
         self.may_read = readable(folder)
-        self._scratch = tempfile.mkdtemp(prefix="endpoints-chdb-")
+        self._scratch = tempfile.mkdtemp(prefix=_SCRATCH)
         self._log = Path(self._scratch) / "stderr"
         with self._log.open("wb") as log:
             # A process group of its own: Ctrl-C in a terminal is the parent's to handle. No PR_SET_PDEATHSIG:

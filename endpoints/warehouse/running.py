@@ -30,16 +30,11 @@ class RunningQuery(ABC):
         self._lock = threading.Lock()
         self._held = True
         self._cancelled = False
+        self._stream = self._counted()
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
-        rows = 0
-        for batch in self._guarded():
-            rows += batch.num_rows
-            # ClickHouse checks the limit per block; here it is exact.
-            if self.caps.max_rows is not None and rows > self.caps.max_rows:
-                self.close()
-                raise OverLimit(f"the result has more than {self.caps.max_rows} rows", TOO_MANY_ROWS_OR_BYTES)
-            yield batch
+        """The batches not read yet: a second loop goes on where the first one stopped."""
+        return self._stream
 
     def cancel(self) -> None:
         """Stop the query at once, from any thread. Does nothing after its end."""
@@ -72,10 +67,21 @@ class RunningQuery(ABC):
     def _give_back(self, reusable: bool) -> None:
         """Return the worker or connection; one that is not reusable is ended. Called once."""
 
+    def _counted(self) -> Iterator[pa.RecordBatch]:
+        rows = 0
+        for batch in self._guarded():
+            rows += batch.num_rows
+            # ClickHouse checks the limit per block; here it is exact.
+            if self.caps.max_rows is not None and rows > self.caps.max_rows:
+                self.close()
+                raise OverLimit(f"the result has more than {self.caps.max_rows} rows", TOO_MANY_ROWS_OR_BYTES)
+            yield batch
+
     def _guarded(self) -> Iterator[pa.RecordBatch]:
         try:
-            if self._held:
-                yield from self._batches()
+            if not self._held:
+                raise QueryCancelled("the result was closed before it was read", QUERY_WAS_CANCELLED)
+            yield from self._batches()
         except BaseException:
             self.close()
             if self._cancelled:

@@ -70,7 +70,7 @@ class Worker:
         except BrokenPipeError:
             raise
         except Exception as error:
-            write_frame(self._out, FAILED, self._explain(str(error)).encode())
+            write_frame(self._out, FAILED, self._explain(str(error), request["describe"]).encode())
         else:
             write_frame(self._out, DONE)
 
@@ -92,12 +92,10 @@ class Worker:
             for chunk in stream:
                 write_frame(self._out, BATCH, chunk.bytes())
 
-    def _explain(self, message: str) -> str:
-        """What chDB says; where it does not know a table, also which files could not become one."""
-        unreadable = "".join(
-            f" Table {name} could not be made: {why}." for name, why in self._tables.broken.items()
-        )
-        return f"{message}{unreadable}" if "Code: 60." in message else message
+    def _explain(self, message: str, sql: str) -> str:
+        """What chDB says, and why a table that the query names is none."""
+        broken = [(name, why) for name, why in self._tables.broken.items() if name in sql]
+        return message + "".join(f" Table {name} could not be made: {why}" for name, why in broken)
 
 
 def _requests(stream: BinaryIO) -> queue.SimpleQueue[dict[str, Any]]:
@@ -107,7 +105,7 @@ def _requests(stream: BinaryIO) -> queue.SimpleQueue[dict[str, Any]]:
     def read() -> None:
         while (frame := read_frame(stream)) is not None:
             requests.put(json.loads(frame[1]))
-        shutil.rmtree(Path.cwd(), ignore_errors=True)  # the scratch folder this process was started in
+        shutil.rmtree(Path.cwd(), ignore_errors=True)  # what it wrote; the sandbox keeps the empty folder
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()

@@ -154,8 +154,8 @@ def test_many_rows_come_in_batches_and_in_order(warehouse: Warehouse) -> None:
 
 
 def test_large_strings(warehouse: Warehouse, ask: Any) -> None:
-    sql = "SELECT arrayStringConcat(arrayMap(i -> 'xxxxxxxxxx', range(100000))) AS s FROM system.numbers LIMIT 20"
-    table = ask(warehouse, sql)
+    long = "arrayStringConcat(arrayMap(i -> 'xxxxxxxxxx', range(100000)))"
+    table = ask(warehouse, f"SELECT {long} AS s FROM system.numbers LIMIT 20")
     assert [len(value.as_py()) for value in table.column("s")] == [1_000_000] * 20
 
 
@@ -210,18 +210,18 @@ def test_nothing_but_reading(warehouse: Warehouse, ask: Any, sql: str) -> None:
 
 
 def test_a_querys_own_settings_count(warehouse: Warehouse, ask: Any) -> None:
-    sql = "SELECT value FROM system.settings WHERE name = 'max_block_size' SETTINGS max_block_size = 123, max_threads = 1"
-    assert ask(warehouse, sql).to_pylist() == [{"value": b"123"}]
+    sql = "SELECT value FROM system.settings WHERE name = 'max_block_size'"
+    own = "SETTINGS max_block_size = 123, max_threads = 1"
+    assert ask(warehouse, f"{sql} {own}").to_pylist() == [{"value": b"123"}]
 
 
 def test_a_failure_after_many_rows(warehouse: Warehouse, ask: Any) -> None:
-    """The rows before it have been delivered: a result is good only once it has ended. The next one is clean."""
+    """The rows before it were delivered: a result is good only once it has ended. The next one is clean."""
     sql = "SELECT number, throwIf(number = 2000000) AS f FROM system.numbers"
-    delivered = 0
-    with warehouse.run(Statement(sql), MINUTE) as result, pytest.raises(BadQuery) as error:
-        for batch in result:
-            delivered += batch.num_rows
-    assert delivered > 0
+    with warehouse.run(Statement(sql), MINUTE) as result:
+        assert next(iter(result)).num_rows > 0
+        with pytest.raises(BadQuery) as error:
+            list(result)
     assert error.value.clickhouse_code == 395
     for _ in range(3):
         assert ask(warehouse, "SELECT 42 AS x").to_pylist() == [{"x": 42}]
@@ -290,8 +290,20 @@ def test_leaving_early(warehouse: Warehouse, ask: Any) -> None:
         assert ask(warehouse, "SELECT 42 AS x").to_pylist() == [{"x": 42}]
 
 
-def test_an_unread_result_can_be_closed(warehouse: Warehouse) -> None:
-    warehouse.run(Statement(ENDLESS), Caps()).close()
+def test_a_result_closed_early_is_not_taken_for_a_short_one(warehouse: Warehouse) -> None:
+    result = warehouse.run(Statement(ENDLESS), Caps())
+    result.close()
+    with pytest.raises(QueryCancelled):
+        list(result)
+
+
+def test_a_second_loop_goes_on(warehouse: Warehouse) -> None:
+    sql = "SELECT number FROM system.numbers LIMIT 200000"
+    with warehouse.run(Statement(sql), MINUTE) as result:
+        rows = next(iter(result)).column(0).to_pylist()
+        for batch in result:
+            rows += batch.column(0).to_pylist()
+    assert rows == list(range(200_000))
 
 
 def test_two_results_at_once(warehouse: Warehouse) -> None:
