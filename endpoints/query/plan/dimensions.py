@@ -1,0 +1,93 @@
+"""Dimensions in the making: what the conjuncts that hold variables ask a plan to store."""
+
+from __future__ import annotations
+
+from endpoints.definition.model import Version
+from endpoints.query.plan.conditions import Conjunct
+from endpoints.query.plan.edits import lift
+from endpoints.query.plan.model import Condition, Dimension, Refusal
+from endpoints.query.plan.reasons import refusal
+from endpoints.query.plan.select import Select, Span
+from endpoints.query.plan.terms import calls, liftable
+
+
+class Dimensions:
+    """The hidden columns that a version's conditions need, one for each text, and why some cannot be had."""
+
+    def __init__(self, version: Version, select: Select) -> None:
+        self._version, self._select, self._source = version, select, select.source
+        self.found: list[Dimension] = []
+        self.conditions: list[Condition] = []
+        self.refusals: list[Refusal] = []
+        self._columns: dict[tuple[str, ...], str] = {}
+
+    @property
+    def seek(self) -> tuple[str, ...]:
+        """The columns that are equal to a variable."""
+        return tuple(d.column for d in self.found if d.variable is not None)
+
+    @property
+    def sought(self) -> frozenset[tuple[str, ...]]:
+        """The texts that are equal to a variable: one value in all of a request's rows."""
+        seek = set(self.seek)
+        return frozenset(text for text, column in self._columns.items() if column in seek)
+
+    def add_seek(self, conjunct: Conjunct) -> str:
+        """A column for `expr = {v}`."""
+        assert conjunct.comparison is not None
+        expression, operator, name = conjunct.comparison
+        column = self._column(expression, operator, name)
+        known = next(d for d in self.found if d.column == column)
+        if known.variable != name:
+            # One expression equal to two variables: the second is a condition on the same column.
+            self._add_condition(conjunct, [expression])
+        return column
+
+    def add_condition(self, conjunct: Conjunct) -> list[tuple[Span, str]]:
+        """Columns for all that a condition reads: the lifted parts of its text with their columns."""
+        lifted = list(liftable(self._source, conjunct.span))
+        found = [(part, self._column(part, "", None)) for part in lifted]
+        self._add_condition(conjunct, lifted)
+        return found
+
+    def check_place(self, conjunct: Conjunct, aggregated: bool) -> None:
+        """Refuse what cannot wait until rows are read, whatever stands above it."""
+        source, span = self._source, conjunct.span
+        from_ = self._select.body("FROM")
+        called = {(call.function or "").lower() for call in calls(source, span)}
+        for code, found in (
+            ("placeholder_in_subquery", source.has_word(span, "SELECT")),
+            ("prewhere_final", conjunct.clause == "PREWHERE" and from_ and source.has_word(from_, "FINAL")),
+            ("having", conjunct.clause == "HAVING" and not aggregated),
+            ("array_join", called & {"arrayjoin", "unnest"}),
+            ("lambda", any(source.is_op(i, "->") for i in span)),
+            ("xor", source.has_word(self._select.clauses[conjunct.clause], "XOR")),
+            ("window", any(term.over for term in calls(source, span))),
+        ):
+            if found:
+                self.refusals.append(refusal(code, source.line(span)))
+
+    def _add_condition(self, conjunct: Conjunct, lifted: list[Span]) -> None:
+        source, comparison = self._source, None
+        if conjunct.comparison is not None and source.same(conjunct.comparison[0]) in self._columns:
+            operand, operator, name = conjunct.comparison
+            comparison = (self._columns[source.same(operand)], operator, name)
+        self.conditions.append(
+            Condition(
+                sql=lift(source, conjunct.span, self._columns, lifted),
+                written=source.text(conjunct.span),
+                variables=conjunct.variables,
+                columns=tuple(dict.fromkeys(self._columns[source.same(part)] for part in lifted)),
+                comparison=comparison,
+                line=source.line(conjunct.span),
+            )
+        )
+
+    def _column(self, expression: Span, operator: str, variable: str | None) -> str:
+        text = self._source.same(expression)
+        if text not in self._columns:
+            column = self._columns[text] = f"__d{len(self.found)}"
+            declared = self._version.variables[variable].type.text if variable else None
+            written, line = self._source.text(expression), self._source.line(expression)
+            self.found.append(Dimension(column, written, operator, variable, declared, line))
+        return self._columns[text]
