@@ -20,12 +20,14 @@ _MOMENTS = _DATES | {"DateTime", "DateTime64"}
 class Default:
     """A default as its author wrote it: a scalar's text, a list of them, or None for NULL.
 
-    `anchor` is `today` or `now` for a relative one, `offset` what is added to it.
+    `anchor` is `today` or `now` for a relative one, `offset` what is added to it: on the `calendar` if its
+    author wrote days or weeks, on the clock if hours or minutes.
     """
 
     raw: object
     anchor: str | None = None
     offset: timedelta = timedelta()
+    calendar: bool = True
 
     def resolve(self, now: datetime, timezone: str, type_: ClickHouseType) -> Value:
         """The value at `now` (aware). `timezone` is the server's, for types that name none.
@@ -37,16 +39,16 @@ class Default:
             return _literal(type_, self.raw, timezone)
         base = type_.base
         zone = ZoneInfo(base.timezone or timezone)
-        local = now.astimezone(zone).replace(tzinfo=None)
-        if self.anchor == "today":
-            moment = datetime(local.year, local.month, local.day) + self.offset
-        elif self.offset % timedelta(days=1):
-            moment = (now + self.offset).astimezone(zone).replace(tzinfo=None)
+        if self.anchor == "now" and not (self.calendar and self.offset):
+            moment = (now + self.offset).astimezone(zone)
         else:
-            moment = local + self.offset
+            local = now.astimezone(zone).replace(tzinfo=None)
+            if self.anchor == "today":
+                local = datetime(local.year, local.month, local.day)
+            moment = (local + self.offset).replace(tzinfo=zone)
         if base.name in _DATES:
             return parse_value(type_, moment.date().isoformat(), timezone=timezone)
-        instant = moment.replace(tzinfo=zone).astimezone(UTC).replace(microsecond=0)
+        instant = moment.astimezone(UTC)
         return parse_value(type_, instant.strftime("%Y-%m-%dT%H:%M:%SZ"), timezone=timezone)
 
     def __str__(self) -> str:
@@ -60,11 +62,9 @@ def _scalar(type_: ClickHouseType, raw: str | None, timezone: str) -> Value:
 
 def _literal(type_: ClickHouseType, raw: object, timezone: str) -> Value:
     """A literal's value. Scalars, being nearly all of them, are parsed once."""
-    return (
-        _scalar(type_, raw, timezone)
-        if raw is None or isinstance(raw, str)
-        else parse_value(type_, raw, timezone=timezone)
-    )
+    if raw is None or isinstance(raw, str):
+        return _scalar(type_, raw, timezone)
+    return parse_value(type_, raw, timezone=timezone)
 
 
 def is_moment(type_: ClickHouseType) -> bool:
@@ -87,4 +87,4 @@ def parse_default(raw: object, type_: ClickHouseType) -> Default:
     if unit in "mh" and type_.base.name in _DATES:
         raise ValueError(f"a {type_.base.name} moves by days (d) or weeks (w), not by {_UNITS[unit]}")
     offset = timedelta(**{_UNITS[unit]: int(count)})
-    return Default(raw, anchor, -offset if sign == "-" else offset)
+    return Default(raw, anchor, -offset if sign == "-" else offset, unit in "dw")
