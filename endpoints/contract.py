@@ -37,6 +37,7 @@ class Audit:
     `columns` are the result's, hidden dimension columns included. `unique` is promised per set of variable
     values: `unique_within` names the dimension columns, each with its variable. A contract about columns that
     the result lacks, or has with another type, raises ContractBreach at once: no row needs to be read.
+    `timezone` is the server's.
 
     Use it in a `with` block: what it keeps on disk is dropped at the end.
     """
@@ -47,17 +48,18 @@ class Audit:
         columns: Sequence[Column],
         *,
         unique_within: Mapping[str, str] = MappingProxyType({}),
+        timezone: str = "UTC",
     ) -> None:
         self._contract = contract
         self._types = {column.name: column.type for column in columns}
         broken = tuple(_structural(contract, self._types))
         if broken:
             raise ContractBreach(broken)
-        self._schema = schema(contract, columns)
+        self._schema = schema(contract, columns, timezone)
         self._tallies: dict[tuple[str, str], _Tally] = {}
         self._rows = 0
         self._within = dict(unique_within)
-        keys = [(name,) for name, rules in contract.columns.items() if rules.unique]
+        keys: list[tuple[str, ...]] = [(name,) for name, rules in contract.columns.items() if rules.unique]
         if contract.unique:
             keys.append(tuple(contract.unique))
         self._duplicates = {key: DuplicateFinder() for key in keys}

@@ -48,14 +48,20 @@ _POLARS_DIGITS = 38
 _EXACT = Context(prec=200)
 
 
-def schema(contract: Contract, columns: Sequence[Column]) -> pandera.DataFrameSchema:
-    """The pandera schema of a contract, over the readable form of the columns whose values it checks."""
+def schema(contract: Contract, columns: Sequence[Column], timezone: str = "UTC") -> pandera.DataFrameSchema:
+    """The pandera schema of a contract, over the readable form of the columns whose values it checks.
+
+    `timezone` is the server's: bounds of a DateTime whose type names no zone are read in it.
+    """
     types = {column.name: column.type for column in columns}
     return pandera.DataFrameSchema(
         {
             name: pandera.Column(
                 readable_dtype(types[name]),
-                checks=[check_of(check, value, types[name]) for check, value in value_checks(rules).items()],
+                checks=[
+                    check_of(check, value, types[name], timezone)
+                    for check, value in value_checks(rules).items()
+                ],
                 nullable=rules.nullable is not False,
             )
             for name, rules in contract.columns.items()
@@ -105,14 +111,14 @@ def value_checks(rules: ColumnContract) -> dict[str, Any]:
     return {name: value for name, value in asked.items() if value is not None}
 
 
-def check_of(check: str, value: Any, t: ClickHouseType) -> pandera.Check:
+def check_of(check: str, value: Any, t: ClickHouseType, timezone: str = "UTC") -> pandera.Check:
     """ValueError where the check means nothing for the type, or its value is none of the type."""
     if t.base.name not in _APPLIES[check]:
         raise ValueError(f"{check} cannot be checked on {t}")
     if check in _BOUNDS:
-        test = _bound(_BOUNDS[check], value, t.base)
+        test = _bound(_BOUNDS[check], value, t.base, timezone)
     elif check == "isin":
-        test = _member([item for item in value if item is not None], t.base)
+        test = _member([item for item in value if item is not None], t.base, timezone)
     else:
         test = _string_test(check, value)
 
@@ -140,13 +146,13 @@ def _pattern(pattern: str) -> Test:
     return lambda column: column.str.contains(pattern)
 
 
-def _bound(compare: Callable[[Any, Any], Any], value: Any, t: ClickHouseType) -> Test:
+def _bound(compare: Callable[[Any, Any], Any], value: Any, t: ClickHouseType, timezone: str) -> Test:
     """Exact for every number: as floats, 2^53 + 1 would equal 2^53. NaN is within no bound."""
     if t.name in _FLOATS:
         limit = pl.lit(float(value), dtype=polars_type(t))  # 0.1 is another number as Float32
         return lambda column: column.is_not_nan() & compare(column, limit)
     if t.name not in _NUMBERS:
-        literal = _literal(value, t)
+        literal = _literal(value, t, timezone)
         return lambda column: compare(column, pl.lit(literal))
     number = Decimal(str(value))
     if readable_dtype(t) == pl.String():
@@ -158,12 +164,12 @@ def _bound(compare: Callable[[Any, Any], Any], value: Any, t: ClickHouseType) ->
     return lambda column: compare(_grid(column), pl.lit(whole, dtype=pl.Int128))
 
 
-def _member(values: Sequence[Any], t: ClickHouseType) -> Test:
+def _member(values: Sequence[Any], t: ClickHouseType, timezone: str) -> Test:
     if t.name in _FLOATS:
         floats = pl.Series([float(value) for value in values]).cast(polars_type(t)).implode()
         return lambda column: column.is_in(floats)
     if t.name not in _NUMBERS:
-        literals = [_literal(value, t) for value in values]
+        literals = [_literal(value, t, timezone) for value in values]
         return lambda column: column.is_in(literals)
     numbers = {Decimal(str(value)) for value in values}
     if readable_dtype(t) == pl.String():
@@ -184,7 +190,7 @@ def _grid(column: pl.Expr) -> pl.Expr:
     return column.to_physical().cast(pl.Int128)
 
 
-def _literal(value: Any, t: ClickHouseType) -> Any:
+def _literal(value: Any, t: ClickHouseType, timezone: str) -> Any:
     """A contract's value as Polars compares it with the readable column. ValueError where it is none."""
-    parsed = parse_value(t, value.isoformat() if isinstance(value, date) else value)
+    parsed = parse_value(t, value.isoformat() if isinstance(value, date) else value, timezone=timezone)
     return parsed if isinstance(parsed, (str, bool, date)) else str(parsed)

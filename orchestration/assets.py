@@ -163,7 +163,7 @@ def _metadata(done: Materialized, settings: Settings) -> dict[str, Any]:
                 for c in shown
             ]
         ),
-        "preview": dg.MetadataValue.md(_preview(done.preview, shown)),
+        "preview": dg.MetadataValue.md(_preview(done.preview, shown, done.manifest.server.timezone)),
         "snapshot": entry.snapshot,
         "bytes": entry.bytes,
         "as_of": dg.MetadataValue.timestamp(entry.as_of),
@@ -173,9 +173,9 @@ def _metadata(done: Materialized, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _preview(rows: pa.Table, columns: tuple[Column, ...]) -> str:
+def _preview(rows: pa.Table, columns: tuple[Column, ...], timezone: str) -> str:
     """The first rows as a Markdown table."""
-    values = [json_values(rows[c.name].combine_chunks(), c.type, timezone="UTC") for c in columns]
+    values = [json_values(rows[c.name].combine_chunks(), c.type, timezone=timezone) for c in columns]
     lines = [[c.name for c in columns], ["---"] * len(columns), *zip(*values, strict=True)]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
 

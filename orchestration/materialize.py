@@ -131,7 +131,8 @@ def _write(
     first: list[pa.RecordBatch] = []
     with warehouse.run(Statement(plan.materialize_sql), caps) as result:
         within = {d.column: d.variable for d in plan.seek if d.variable is not None}
-        audit = Audit(version.contract or Contract(), result.columns, unique_within=within)
+        contract = version.contract or Contract()
+        audit = Audit(contract, result.columns, unique_within=within, timezone=result.timezone)
         with audit, attempt.writer(UNPARTITIONED, result.columns, sort=tuple(within)) as writer:
             for batch in result:
                 writer.write(batch)

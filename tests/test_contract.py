@@ -223,6 +223,16 @@ def test_examples_show_what_callers_see(type_text: str, value: Any, seen: str) -
     assert readable(batch([column], x=[value]).column(0), column.type).to_list() == [seen]
 
 
+def test_times_without_a_zone_are_the_servers() -> None:
+    of = columns(x="DateTime")
+    rows = batch(of, x=[datetime(2026, 1, 1, 11, 30, tzinfo=UTC)])
+    contract = Contract({"x": ColumnContract(ge="2026-01-01 12:00:00")})
+    with Audit(contract, of, timezone="Europe/Berlin") as running:
+        running.add(rows)
+        assert running.finish()
+    assert "x.ge" in breach(contract, of, rows)
+
+
 # -- the whole ----------------------------------------------------------------------------------------------
 
 
