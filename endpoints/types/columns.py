@@ -104,18 +104,16 @@ def openapi_schema(t: ClickHouseType, *, integers: Integers = "number") -> dict[
 
 
 def polars_type(t: ClickHouseType) -> pl.DataType:
-    """The Polars type of a column in storage form. Decimals past 38 digits have none: `UnsupportedType`."""
+    """The Polars type of a column in storage form, which pandera's schemas expect as well.
+
+    Decimals past 38 digits have none: `UnsupportedType`.
+    """
     kind = storage_type(t)
     if pa.types.is_decimal256(kind):
         raise UnsupportedType(t.text, fix="Polars has no decimals of more than 38 digits.")
     series = pl.from_arrow(pa.nulls(0, kind))
     assert isinstance(series, pl.Series)
     return series.dtype
-
-
-def pandera_dtype(t: ClickHouseType) -> pl.DataType:
-    """The type that a pandera schema for Polars expects of a column in storage form."""
-    return polars_type(t)
 
 
 def _chunks(array: pa.Array | pa.ChunkedArray) -> list[pa.Array]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from endpoints.types import columns, values
 from endpoints.types.family import Family, Form, Integers, Value, json_kind, row
-from endpoints.types.grammar import ClickHouseType
+from endpoints.types.grammar import ClickHouseType, quote
 
 
 class _Container(Family):
@@ -74,7 +74,9 @@ class Array(_Container):
         return "[" + ",".join(values.in_array(t.inner, item) for item in value) + "]"
 
     def literal(self, t: ClickHouseType, value: list[Any]) -> str:
-        return f"CAST([{', '.join(values.render_literal(t.inner, item) for item in value)}] AS {t.text})"
+        items = ", ".join(values.render_literal(t.inner, item) for item in value)
+        # [] has one dimension, and old servers cast it to no other.
+        return f"CAST({f'[{items}]' if items else quote('[]')} AS {t.text})"
 
     def scalar(self, t: ClickHouseType, value: list[Any]) -> object:
         return [values.stored(t.inner, item) for item in value]

@@ -26,7 +26,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND = int(datetime(1900, 1, 1, tzinfo=UTC).timestamp())
 _LAST_SECOND = int(datetime(2299, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"})
+_UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"})
 
 
 @row
@@ -58,6 +58,12 @@ class Date(Family):
         if not least <= value <= greatest:
             raise ValueError(f"must be between {least} and {greatest}")
         return value
+
+    def literal(self, t: ClickHouseType, value: date) -> str:
+        if t.name == "Date32":
+            return super().literal(t, value)
+        # By its number: old servers read dates from 2106 on as 1970-01-01.
+        return f"toDate(toUInt16({(value - _EPOCH.date()).days}))"
 
     def show(self, t: ClickHouseType, value: date) -> Any:
         return value.isoformat()
@@ -93,7 +99,7 @@ class DateTime(Family):
         zone = t.timezone or form.timezone
         scale = _scale(t)
         length = 19 + (scale and scale + 1)
-        if zone in UTC_NAMES:
+        if zone in _UTC_NAMES:
             local, offset = array.cast(pa.timestamp(array.type.unit)), "Z"
         else:
             local, offset = _local(array, zone)
