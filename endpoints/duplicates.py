@@ -13,7 +13,7 @@ import pyarrow as pa
 
 PARTS = 64
 HELD_BYTES = 64 << 20
-_COUNT = "__count"
+_COUNT, _PART = "__count", "__part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,9 @@ class Duplicates:
 class DuplicateFinder:
     """Counts keys that occur more than once.
 
-    Distinct keys with their counts are held in memory up to `held_bytes`, then spread by hash over files in a
-    temporary folder, so that one key always lands in one file and each file can be counted by itself: memory
-    is bounded by `held_bytes` and by a `PARTS`-th of the distinct keys. Keys are compared as whole values, so
+    Keys are held in memory up to `held_bytes`, then spread by hash over files in a temporary folder, so that
+    one key always lands in one file and each file can be counted by itself (as in a Grace hash join): memory is
+    bounded by `held_bytes` and by a `PARTS`-th of the keys. Keys are compared as whole values, so
     two keys that share a hash are not confused. The order of rows does not matter.
     """
 
@@ -41,11 +41,11 @@ class DuplicateFinder:
 
     def add(self, keys: pl.DataFrame) -> None:
         """Take in one batch: the key columns only."""
-        counted = _count(keys.with_columns(pl.lit(1, dtype=pl.UInt64).alias(_COUNT)))
-        self._held.append(counted)
-        self._size += int(counted.estimated_size())
+        rows = keys.with_columns(pl.lit(1, dtype=pl.UInt64).alias(_COUNT))
+        self._held.append(rows)
+        self._size += int(rows.estimated_size())
         if self._size >= self._held_bytes:
-            self._shrink()
+            self._relieve()
 
     def finish(self, examples: int = 5) -> Duplicates:
         """Count what was added, and drop the temporary files."""
@@ -64,21 +64,24 @@ class DuplicateFinder:
             self._folder.cleanup()
             self._folder = None
 
-    def _shrink(self) -> None:
-        """Merge equal keys first: a few keys repeated without end never reach the disk."""
-        merged = _count(pl.concat(self._held))
+    def _relieve(self) -> None:
+        """Merge what is held where that halves it, so that a few keys without end never reach the disk."""
+        rows = pl.concat(self._held)
+        if rows.drop(_COUNT).hash_rows().n_unique() > len(rows) // 2:
+            self._spill(rows)
+            return
+        merged = _count(rows)
         self._held, self._size = [merged], int(merged.estimated_size())
         if self._size >= self._held_bytes // 2:
-            self._spill()
+            self._spill(merged)
 
-    def _spill(self) -> None:
+    def _spill(self, rows: pl.DataFrame) -> None:
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="endpoints-unique-")
-        counted = pl.concat(self._held)
-        keys = counted.drop(_COUNT)
-        parts = (keys.hash_rows(seed=0) % PARTS).alias("__part")
-        for (number,), rows in counted.group_by(parts):
-            table = rows.to_arrow()
+        part = (rows.drop(_COUNT).hash_rows() % PARTS).alias(_PART)
+        pieces = rows.with_columns(part).partition_by(_PART, include_key=False, as_dict=True)
+        for (number,), piece in pieces.items():
+            table = piece.to_arrow()
             # Streams one after another in one file: no file stays open between spills.
             with self._file(int(number)).open("ab") as file, pa.ipc.new_stream(file, table.schema) as stream:
                 stream.write_table(table)
@@ -90,7 +93,7 @@ class DuplicateFinder:
                 yield _count(pl.concat(self._held))
             return
         if self._held:
-            self._spill()
+            self._spill(pl.concat(self._held))
         for number in range(PARTS):
             if self._file(number).exists():
                 yield _count(pl.concat(_streams(self._file(number))))
