@@ -65,7 +65,7 @@ def _summary(service: Service, served: ServedEndpoint) -> Json:
         "tags": list(endpoint.tags),
         "current": endpoint.current,
         "versions": sorted(endpoint.versions, reverse=True),
-        "state": _state(service, served.current)["state"],
+        "state": state_of(service, served.current)["state"],
         "broken": False,
         "urls": {"run": f"{url}/run", "versions": f"{url}/versions", "openapi": f"{url}/openapi.json"},
     }
@@ -92,7 +92,7 @@ def _version(service: Service, served: Served) -> Json:
         "version": version.number,
         "current": version.number == served.endpoint.current,
         "description": version.description,
-        **_state(service, served),
+        **state_of(service, served),
         "materialized": version.materialize is not None,
         "unservable": list(served.refused),
         "freshness_seconds": int(version.freshness.total_seconds()),
@@ -110,7 +110,7 @@ def _version(service: Service, served: Served) -> Json:
     }
 
 
-def _state(service: Service, served: Served) -> Json:
+def state_of(service: Service, served: Served) -> Json:
     """The state of a version's asset, in the words of `endpoints status`."""
     version = served.version
     if version.materialize is None:

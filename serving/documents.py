@@ -7,7 +7,6 @@ does not, or any website could run one with what the browser remembers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from html import escape
 
@@ -20,6 +19,7 @@ from endpoints.errors import FieldError, InputError
 from endpoints.types import show_value
 from serving.answer import VARY
 from serving.auth import Principal
+from serving.catalog import state_of
 from serving.loaded import Served
 from serving.openapi import Described, document
 from serving.request import read_query
@@ -60,7 +60,9 @@ async def docs(request: Request) -> Response:
     """`GET /docs`: what the key may call, with a line to paste for each."""
     service, principal = await _reader(request)
     served = [found.current for found in service.loaded.visible(principal)]
-    return HTMLResponse(_page(served, str(request.base_url).rstrip("/")), headers=_PAGE_HEADERS)
+    described = await _described(service, served, pinned=False)
+    sections = [_section(service, one, str(request.base_url).rstrip("/")) for one in described]
+    return HTMLResponse(_page(sections), headers=_PAGE_HEADERS)
 
 
 async def _reader(request: Request) -> tuple[Service, Principal]:
@@ -71,34 +73,43 @@ async def _reader(request: Request) -> tuple[Service, Principal]:
 
 
 async def _openapi(request: Request, service: Service, served: list[Served], *, pinned: bool) -> Response:
-    def described() -> list[Described]:
-        return [Described(one, service.known_columns(one.version), pinned) for one in served]
-
-    built = document(await asyncio.to_thread(described), str(request.base_url).rstrip("/"))
+    described = await _described(service, served, pinned=pinned)
+    built = document(described, str(request.base_url).rstrip("/"))
     headers = {"Cache-Control": "private, no-cache", "Vary": VARY}
     return Response(orjson.dumps(built), media_type="application/json", headers=headers)
 
 
-def _page(served: Iterable[Served], base: str) -> str:
-    sections = "".join(_section(one, base) for one in served) or "<p>This key sees no endpoints.</p>"
+async def _described(service: Service, served: list[Served], *, pinned: bool) -> list[Described]:
+    def describe() -> list[Described]:
+        return [Described(one, service.known_columns(one.version), pinned) for one in served]
+
+    return await asyncio.to_thread(describe)
+
+
+def _page(sections: list[str]) -> str:
+    body = "".join(sections) or "<p>This key sees no endpoints.</p>"
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>Endpoints</title><style>{_STYLE}</style></head> <body><h1>Endpoints</h1> <p>For programs: <a
 href="/openapi.json">openapi.json</a>. In the lines below, <code>$KEY</code> is your key.</p>
-{sections}</body></html>"""
+{body}</body></html>"""
 
 
-def _section(served: Served, base: str) -> str:
+def _section(service: Service, described: Described, base: str) -> str:
+    served = described.served
     endpoint, version = served.endpoint, served.version
     name = escape(endpoint.name)
     about = escape(version.description or endpoint.description or "")
     owner = f" · {escape(endpoint.owner)}" if endpoint.owner else ""
     rows = "".join(_row(variable) for variable in version.variables.values())
     table = f"<table><tr><th>Variable<th>Type<th>Default<th>Meaning</tr>{rows}</table>" if rows else ""
+    state = state_of(service, served)
+    refreshed = f", as of {state['last_refresh']}" if state["last_refresh"] else ""
+    columns = ", ".join(f"<b>{escape(c.name)}</b> {escape(str(c.type))}" for c in described.columns)
     return f"""<section><h2>{name}</h2>
-<p>{about}</p><p class="small">Version {version.number}{owner} ·
+<p>{about}</p><p class="small">Version {version.number} · {state["state"]}{refreshed}{owner} ·
 <a href="/endpoints/{name}/openapi.json">openapi.json</a></p>
-{table}<pre>{escape(_curl(served, base))}</pre></section>
+{table}<p>{columns and "Gives "}{columns}</p><pre>{escape(_curl(served, base))}</pre></section>
 """
 
 
@@ -113,7 +124,10 @@ def _row(variable: Variable) -> str:
 
 def _curl(served: Served, base: str) -> str:
     """A line that works as it stands where every required variable has an example."""
-    lines = [f'curl -G {base}/endpoints/{served.endpoint.name}/run -H "Authorization: Bearer $KEY"']
+    lines = [
+        f"curl -G {base}/endpoints/{served.endpoint.name}/run",
+        '  -H "Authorization: Bearer $KEY"',
+    ]
     for variable in served.version.variables.values():
         if variable.required or variable.example is not None:
             example = show_value(variable.type, variable.example) if variable.example is not None else "…"

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -122,11 +124,12 @@ class LiveRuns:
         cache_bytes: int,
         memory_bytes: int,
         spool_bytes: int,
+        spool_folder: Path,
     ) -> None:
         self._warehouse = warehouse
         self._slots = asyncio.Semaphore(concurrency)
         self._most, self._unfinished = concurrency + queue, 0
-        self._memory_bytes, self._spool_bytes = memory_bytes, spool_bytes
+        self._spool = partial(Spool, memory_bytes, spool_bytes, spool_folder)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="live")
         self._runs: dict[Key, _Run] = {}
         self._tasks: set[asyncio.Task[LiveRows]] = set()
@@ -152,7 +155,8 @@ class LiveRuns:
         run = self._runs.get(question.key) or self._start(question)
         run.callers += 1
         try:
-            done, _ = await asyncio.wait({run.task}, timeout=patience.total_seconds() if patience else None)
+            seconds = None if patience is None else patience.total_seconds()
+            done, _ = await asyncio.wait({run.task}, timeout=seconds)
             if not done:
                 run.wanted = True
                 raise Slow
@@ -213,7 +217,7 @@ class LiveRuns:
         started = datetime.now(UTC)
         last = question.offset + question.limit
         with (
-            Spool(self._memory_bytes, self._spool_bytes) as spool,
+            self._spool() as spool,
             self._warehouse.run(statement, question.caps, query_id=query.id) as result,
         ):
             query.attach(result)

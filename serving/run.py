@@ -1,7 +1,6 @@
 """The path of a request for rows, top to bottom.
 
-    authenticate → resolve the version → bind the variables → asset or live → conditional → read or run →
-    encode
+    authenticate → resolve the version → bind the variables → asset or live → conditional → rows → encode
 
 What decides between asset and live is `endpoints.freshness`: here it is only followed.
 """
@@ -9,6 +8,7 @@ What decides between asset and live is `endpoints.freshness`: here it is only fo
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -48,6 +48,8 @@ from serving.problems import HttpProblem, LiveQueueFull, live_error_of
 from serving.request import read_body, read_query, refuse_body
 from serving.service import Service
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 INLINE_ROWS = 500  # encoding more than this goes to a thread: it would hold every other request up
@@ -70,15 +72,12 @@ async def run_endpoint(request: Request) -> Response:
     wanted = await _wanted(service, request)
     manifest = service.assets.manifest(wanted.served.version)
     decision = _decide(service, wanted, manifest)
-    if decision.source == "live":
-        return await _live(service, request, wanted, decision)
-    try:
-        return await _asset(service, request, wanted, decision)
-    except (Corrupt, StoreUnavailable) as error:
-        decision = await _after_corruption(service, wanted, decision, error)
-    if decision.source == "live":
-        return await _live(service, request, wanted, decision)
-    return await _asset(service, request, wanted, decision)
+    while decision.source != "live":
+        try:
+            return await _asset(service, request, wanted, decision)
+        except (Corrupt, StoreUnavailable) as error:
+            decision = await _after_corruption(service, wanted, decision, error)
+    return await _live(service, request, wanted, decision)
 
 
 async def _wanted(service: Service, request: Request) -> Wanted:
@@ -174,8 +173,7 @@ async def _after_corruption(
 ) -> Decision:
     """What to do when files are not what their manifest says, or cannot be had.
 
-    Collection may have taken them while we looked at an old snapshot: the newest one is tried once. Else
-    live.
+    Collection may have taken them while we looked at an old snapshot: one that is newer is tried. Else live.
     """
     known = decision.manifest
     if known is not None and isinstance(error, Corrupt):
@@ -197,7 +195,7 @@ def _promise_left(wanted: Wanted, decision: Decision) -> float:
 
 async def _live(service: Service, request: Request, wanted: Wanted, decision: Decision) -> Response:
     """Answer from ClickHouse, or from the older asset where ClickHouse is slow or fails and there is one."""
-    question = _question(service, wanted, decision)
+    version, question = wanted.served.version, _question(service, wanted, decision)
     if wanted.asked.refresh == "cache" and (kept := service.live.kept(question.key)) is not None:
         return await _live_answer(request, wanted, decision, kept, cached=True)
     begun = perf_counter()
@@ -206,12 +204,13 @@ async def _live(service: Service, request: Request, wanted: Wanted, decision: De
         live = await _until_gone(request, service.live.fetch(question, patience=patience))
     except (Slow, LiveQueueFull, WarehouseError, UnsupportedType) as error:
         wanted.timed("live", begun)
+        live_error = "slow" if isinstance(error, Slow) else live_error_of(error)
+        log.warning("request %s: %s: live %s", request.scope["request_id"], version.key, live_error)
         if not decision.fallback:
             raise
-        live_error = "slow" if isinstance(error, Slow) else live_error_of(error)
         try:
             return await _asset(service, request, wanted, decision, live_error)
-        except (Corrupt, StoreUnavailable):
+        except (Corrupt, StoreUnavailable, WarehouseError):
             if not isinstance(error, Slow):
                 raise error from None
         live = await _until_gone(request, service.live.fetch(question))

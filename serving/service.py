@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from time import monotonic
 from typing import Self
 
 from endpoints import types
-from endpoints.definition import Version, load_definitions
+from endpoints.definition import Version, load_project
 from endpoints.errors import UnsupportedType, WarehouseError
 from endpoints.keys import KeyStore
 from endpoints.lake.files import FileCache
@@ -27,6 +28,8 @@ from serving.pulse import Pulse
 
 log = logging.getLogger(__name__)
 
+COLUMNS_FOR = 60.0  # seconds
+
 
 class Service:
     """The clients of one process and the definitions it serves. Belongs to the event loop that opened it."""
@@ -43,6 +46,7 @@ class Service:
             cache_bytes=settings.live_cache_bytes,
             memory_bytes=settings.live_memory_bytes,
             spool_bytes=settings.live_spool_bytes,
+            spool_folder=settings.cache_dir / "live",
         )
         self.pulse = Pulse(warehouse)
         self._columns = _Columns(warehouse)
@@ -58,7 +62,7 @@ class Service:
 
         A store or a warehouse that is down is not an error here: `/readyz` tells.
         """
-        definitions = load_definitions(settings.defs)
+        definitions = load_project(settings)
         for problem in definitions.problems:
             log.error("%s", problem)
         lake = Lake.open(settings, probe=False)  # nothing is published from here
@@ -85,7 +89,7 @@ class Service:
         return self.pulse.timezone or (manifest.server.timezone if manifest is not None else "UTC")
 
     def columns(self, version: Version) -> tuple[Column, ...]:
-        """The result columns of a version, asked of the warehouse once. Blocks. Raises WarehouseError."""
+        """The result columns of a version, as the warehouse describes them. Blocks. Raises WarehouseError."""
         return self._columns.of(version)
 
     def known_columns(self, version: Version) -> tuple[Column, ...]:
@@ -98,21 +102,27 @@ class Service:
 
 
 class _Columns:
-    """DESCRIBE of every version, at most once each."""
+    """DESCRIBE of every version, at most once a minute each: the tables behind one may change."""
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
-        self._known: dict[str, tuple[Column, ...]] = {}
+        self._known: dict[str, tuple[float, tuple[Column, ...]]] = {}
         self._locks: dict[str, threading.Lock] = {}
 
     def of(self, version: Version) -> tuple[Column, ...]:
-        known = self._known.get(version.key)
+        known = self._fresh(version)
         if known is not None:
             return known
         with self._locks.setdefault(version.key, threading.Lock()):
-            if version.key not in self._known:
-                self._known[version.key] = self._warehouse.describe(_example(version))
-            return self._known[version.key]
+            known = self._fresh(version)  # another thread may have asked while this one waited
+            if known is None:
+                known = self._warehouse.describe(_example(version))
+                self._known[version.key] = (monotonic(), known)
+            return known
+
+    def _fresh(self, version: Version) -> tuple[Column, ...] | None:
+        at, columns = self._known.get(version.key, (float("-inf"), ()))
+        return columns if monotonic() - at < COLUMNS_FOR else None
 
 
 def _example(version: Version) -> Statement:

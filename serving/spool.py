@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
@@ -18,12 +19,13 @@ from endpoints.types import Column, storage_schema
 class Spool:
     """Takes record batches, gives one table and a digest of its rows.
 
-    Past `memory_bytes` everything goes to an unnamed temporary file, which the table maps, so that it lives
-    as long as the table does and leaves nothing behind. Past `file_bytes`: OverLimit.
+    Past `memory_bytes` everything goes to a temporary file in `folder`, which the table maps and which
+    loses its name at once: it lives as long as the table does and leaves nothing behind. Past `file_bytes`:
+    OverLimit.
     """
 
-    def __init__(self, memory_bytes: int, file_bytes: int) -> None:
-        self._memory_bytes, self._file_bytes = memory_bytes, file_bytes
+    def __init__(self, memory_bytes: int, file_bytes: int, folder: Path) -> None:
+        self._memory_bytes, self._file_bytes, self._folder = memory_bytes, file_bytes, folder
         self._batches: list[pa.RecordBatch] = []
         self._bytes = 0
         self._file: IO[bytes] | None = None
@@ -59,8 +61,9 @@ class Spool:
         return pa.ipc.open_file(pa.memory_map(self._file.name)).read_all()
 
     def _spill(self) -> None:
-        self._file = self._open.enter_context(tempfile.NamedTemporaryFile(prefix="endpoints-live-"))  # noqa: SIM115
-        self._writer = self._open.enter_context(pa.ipc.new_file(self._file, self._batches[0].schema))
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700) self._file =
+        self._open.enter_context(tempfile.NamedTemporaryFile(dir=self._folder, prefix="live-"))  # noqa:
+        SIM115 self._writer = self._open.enter_context(pa.ipc.new_file(self._file, self._batches[0].schema))
         for batch in self._batches:
             self._writer.write_batch(batch)
         self._batches = []

@@ -270,7 +270,7 @@ class Stand:
             time.sleep(0.02)
 
 
-def make_stand(folder: Path, warehouse: Warehouse, place: Path) -> Stand:
+def make_stand(folder: Path, warehouse: Warehouse, place: Path, *, live_wait: float = 0.3) -> Stand:
     settings = Settings(
         project=folder,
         lake_url=f"file://{place}/lake",
@@ -278,7 +278,7 @@ def make_stand(folder: Path, warehouse: Warehouse, place: Path) -> Stand:
         cors_origins=("https://app.example.com",),
         live_concurrency=2,
         live_queue=2,
-        live_wait=timedelta(seconds=0.3),
+        live_wait=timedelta(seconds=live_wait),
     )
     return Stand(settings, CountingWarehouse(warehouse))
 
@@ -321,6 +321,18 @@ def starter(stand: Stand, stack: ExitStack) -> Start:
 @pytest.fixture
 def stand(folder: Path, real_warehouse: Warehouse, tmp_path: Path) -> Stand:
     return make_stand(folder, real_warehouse, tmp_path)
+
+
+@pytest.fixture
+def impatient(folder: Path, real_warehouse: Warehouse, tmp_path: Path) -> Stand:
+    """Where an older asset could answer, nobody waits for live."""
+    return make_stand(folder, real_warehouse, tmp_path, live_wait=0)
+
+
+@pytest.fixture
+def serve_impatient(impatient: Stand) -> Iterator[Start]:
+    with ExitStack() as stack:
+        yield starter(impatient, stack)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import httpx
 
@@ -147,3 +148,11 @@ def test_times_without_a_zone_are_the_warehouses(stand, serve: Serve) -> None:
     for _ in range(2):
         answer = client.get("/endpoints/moment/run?at=2026-01-01T09:00:00&refresh=force")
         assert answer.json()["results"] == [[1767225600]]  # midnight in UTC
+
+
+def test_no_patience_at_all_is_stale_while_revalidating(impatient, serve_impatient: Serve) -> None:
+    impatient.publish("usage@2", age=timedelta(hours=5))
+    client = serve_impatient()
+    impatient.warehouse.open.clear()
+    answer = client.get("/endpoints/usage/run?customer_id=acme")
+    assert (answer.json()["source"], answer.headers["x-endpoint-live-error"]) == ("stale", "slow")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -22,31 +23,32 @@ def batch(start: int, rows: int) -> pa.RecordBatch:
 
 
 @pytest.mark.parametrize("memory_bytes", [0, 50_000, 10**9])
-def test_the_rows_come_out_as_they_went_in(memory_bytes: int) -> None:
-    with Spool(memory_bytes, 10**9) as spool:
+def test_the_rows_come_out_as_they_went_in(tmp_path: Path, memory_bytes: int) -> None:
+    with Spool(memory_bytes, 10**9, tmp_path / "new") as spool:
         for start in range(0, 3000, 300):
             spool.add(batch(start, 300))
         table = spool.table(COLUMNS)
     gc.collect()
+    assert not list(tmp_path.rglob("live-*"))
     assert table.schema == SCHEMA
     assert table["n"].to_pylist() == list(range(3000))
 
 
-def test_no_rows_have_columns_all_the_same() -> None:
-    with Spool(0, 10**9) as spool:
+def test_no_rows_have_columns_all_the_same(tmp_path: Path) -> None:
+    with Spool(0, 10**9, tmp_path) as spool:
         assert spool.table(COLUMNS).schema == SCHEMA
 
 
-def test_too_much_is_refused() -> None:
-    with Spool(1000, 50_000) as spool:
+def test_too_much_is_refused(tmp_path: Path) -> None:
+    with Spool(1000, 50_000, tmp_path) as spool:
         spool.add(batch(0, 300))
         with pytest.raises(OverLimit):
             spool.add(batch(300, 300))
 
 
-def test_the_digest_tells_rows_apart_not_batches() -> None:
+def test_the_digest_tells_rows_apart_not_batches(tmp_path: Path) -> None:
     def of(*batches: pa.RecordBatch) -> str:
-        with Spool(10**9, 10**9) as spool:
+        with Spool(10**9, 10**9, tmp_path) as spool:
             for one in batches:
                 spool.add(one)
             return digest(spool.table(COLUMNS))
