@@ -57,7 +57,7 @@ def broken_assets(definitions: Definitions) -> Iterator[dg.AssetSpec]:
         if name not in definitions.endpoints:
             listed = "\n".join(f"- {problem}" for problem in problems)
             yield dg.AssetSpec(
-                dg.AssetKey(["endpoints", _name(name), "broken"]),
+                dg.AssetKey(["endpoints", name, "broken"]),
                 description="The definition is broken: run `endpoints validate`.",
                 group_name="broken",
                 metadata={"problems": dg.MetadataValue.md(listed)},

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from endpoints.contract import Audit
 from endpoints.definition import Contract, Version
 from endpoints.errors import ContractBreach, EndpointsError
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry, Server
@@ -126,6 +125,9 @@ def _write(
     watch: Watch,
 ) -> tuple[PartitionEntry, pa.Table]:
     """Stream the rows into the lake and through the audit at once; both hold a batch at a time."""
+    # pandera takes most of a second to import: not for loading a code location, which every run does.
+    from endpoints.contract import Audit
+
     caps = Caps(max_rows=version.limits.max_asset_rows)
     began, rows, size = time.monotonic(), 0, 0
     first: list[pa.RecordBatch] = []

@@ -60,7 +60,7 @@ def modules_after(statement: str) -> set[str]:
     [
         ("import serving.app", {"dagster", "orchestration", "pandera", "pandas"}),
         ("import endpoints.cli", {"dagster", "fastapi", "orchestration", "serving", "pandera"}),
-        ("import orchestration.definitions", {"fastapi", "serving"}),
+        ("import orchestration.definitions", {"fastapi", "serving", "pandera", "pandas"}),
     ],
 )
 def test_what_starting_loads(statement: str, absent: set[str]) -> None:

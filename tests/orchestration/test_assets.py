@@ -102,7 +102,7 @@ def test_a_broken_endpoint_is_shown_and_the_others_load(project: Project) -> Non
     (folder / "endpoint.yaml").write_text("versions: {1: {colour: red}}\n")
     found = specs(project)
     assert "endpoints/sales/v1" in found
-    broken = found["endpoints/half_done/broken"]
+    broken = found["endpoints/half-done/broken"]
     assert broken.group_name == "broken"
     assert "endpoint.yaml:1" in broken.metadata["problems"].value
 
