@@ -61,9 +61,10 @@ class Spool:
         return pa.ipc.open_file(pa.memory_map(self._file.name)).read_all()
 
     def _spill(self) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700) self._file =
-        self._open.enter_context(tempfile.NamedTemporaryFile(dir=self._folder, prefix="live-"))  # noqa:
-        SIM115 self._writer = self._open.enter_context(pa.ipc.new_file(self._file, self._batches[0].schema))
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = tempfile.NamedTemporaryFile(dir=self._folder, prefix="live-")  # noqa: SIM115
+        self._file = self._open.enter_context(file)
+        self._writer = self._open.enter_context(pa.ipc.new_file(self._file, self._batches[0].schema))
         for batch in self._batches:
             self._writer.write_batch(batch)
         self._batches = []
