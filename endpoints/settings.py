@@ -68,6 +68,12 @@ class Settings(BaseSettings):
     )
 
     defs: Path = Field(Path("endpoint_defs"), description="Folder of definitions.")
+    allow_table_functions: CommaSeparated = Field(
+        (), description="Table functions that queries may use beyond the built-in list."
+    )
+    allow_settings: CommaSeparated = Field(
+        (), description="ClickHouse settings that queries may carry beyond the built-in list."
+    )
     clickhouse_url: str = Field(
         "chdb://./data",
         description="`chdb://DIR`: embedded ClickHouse over the Parquet and CSV files of a folder. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from endpoints.definition import load_definitions
+from endpoints.definition import load_project
 from endpoints.settings import Settings, load_settings
 from orchestration.assets import broken_assets, version_assets
 from orchestration.catalog import catalog
@@ -15,7 +15,7 @@ from orchestration.sources import source_assets
 
 def compose(settings: Settings) -> dg.Definitions:
     """Everything Dagster needs to know of a project. Endpoints whose files are wrong are shown as broken."""
-    definitions = load_definitions(settings.defs)
+    definitions = load_project(settings)
     for problem in definitions.problems:
         dg.get_dagster_logger("endpoints").error(str(problem))
     versions = catalog(definitions)

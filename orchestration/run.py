@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import dagster as dg
 import orjson
 
-from endpoints.definition import BrokenEndpoint, Definitions, UnknownEndpoint, Version, load_definitions
+from endpoints.definition import BrokenEndpoint, Definitions, UnknownEndpoint, Version, load_project
 from endpoints.errors import SettingsError
 from endpoints.lake.manifest import UNPARTITIONED
 from endpoints.settings import Settings, load_settings
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with _lines_only() as lines:
         try:
             settings = load_settings()
-            definitions = load_definitions(settings.defs)
+            definitions = load_project(settings)
             versions = [definitions.version(key) for key in asked.versions] or _materialized(definitions)
             chosen = [listed(definitions.endpoints[version.endpoint], version) for version in versions]
         except (UnknownEndpoint, SettingsError) as error:

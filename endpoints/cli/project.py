@@ -24,13 +24,13 @@ def read_settings() -> Settings:
 
 def read_definitions(settings: Settings) -> Definitions:
     """The project's definitions, the broken ones beside the good ones."""
-    from endpoints.definition import load_definitions
+    from endpoints.definition import load_project
 
     if not settings.defs.is_dir():
         raise click.UsageError(
             f"There is no folder {settings.defs}. Begin with `endpoints new NAME`, or set ENDPOINTS_DEFS."
         )
-    return load_definitions(settings.defs)
+    return load_project(settings)
 
 
 def choose(definitions: Definitions, targets: Sequence[str]) -> list[Version]:

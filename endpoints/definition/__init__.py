@@ -1,7 +1,7 @@
 """endpoint.yaml and vN.sql → Endpoint, Version: typed, checked, fingerprinted."""
 
 from endpoints.definition.defaults import Default
-from endpoints.definition.load import load_definitions
+from endpoints.definition.load import load_definitions, load_project
 from endpoints.definition.model import (
     LIVE_REASONS,
     BrokenEndpoint,
@@ -34,4 +34,5 @@ __all__ = [
     "Version",
     "json_schema",
     "load_definitions",
+    "load_project",
 ]

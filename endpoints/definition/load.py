@@ -11,6 +11,13 @@ from endpoints.definition.assemble import YAML_NAME, read_endpoint
 from endpoints.definition.model import Definitions, Endpoint
 from endpoints.errors import Problem
 from endpoints.query.permitted import NOTHING_MORE, Allow
+from endpoints.settings import Settings
+
+
+def load_project(settings: Settings, previous: Definitions | None = None) -> Definitions:
+    """The definitions of a project, with what its settings allow; `previous` as in `load_definitions`."""
+    allow = Allow(frozenset(settings.allow_table_functions), frozenset(settings.allow_settings))
+    return load_definitions(settings.defs, allow=allow, root=settings.project, previous=previous)
 
 
 def load_definitions(

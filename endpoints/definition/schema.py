@@ -189,7 +189,9 @@ class ContractYaml(_Mapping):
 class LimitsYaml(_Mapping):
     """What one request may cost."""
 
-    timeout: Duration = Field(timedelta(seconds=10), description="Longest live run.")
+    timeout: Duration = Field(
+        timedelta(seconds=10), description="Longest live run.", json_schema_extra={"default": "10s"}
+    )
     max_rows: int = Field(50_000, ge=1, description="Most rows of one answer.")
     max_memory: Size | None = Field(None, description="Most memory of a live run.")
     rate: str | None = Field(
@@ -242,20 +244,28 @@ class EndpointYaml(_Mapping):
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of endpoint.yaml, for editors:
-
-    `# yaml-language-server: $schema=../endpoint.schema.json`.
-    """
-    schema = EndpointYaml.model_json_schema()
+    """The JSON Schema of endpoint.yaml: `# yaml-language-server: $schema=../endpoint.schema.json`."""
+    schema = _tidy(EndpointYaml.model_json_schema())
     versions = schema["properties"]["versions"]
     versions["patternProperties"] = {"^[1-9][0-9]{0,8}$": versions.pop("additionalProperties")}
     versions["additionalProperties"] = False
-    _allow_empty(schema)
+    for definition in schema["$defs"].values():
+        if not definition.get("required"):  # an empty mapping may be written as nothing at all: null
+            definition["type"] = ["object", "null"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID, **schema}
 
 
-def _allow_empty(schema: dict[str, Any]) -> None:
-    """An empty mapping may be written as nothing at all, which YAML reads as null."""
-    for definition in schema["$defs"].values():
-        if not definition.get("required"):
-            definition["type"] = ["object", "null"]
+def _tidy(schema: Any) -> Any:
+    """Without what tells people nothing: titles, and defaults that are null or whole mappings."""
+    if isinstance(schema, list):
+        return [_tidy(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if isinstance(schema.get("default", {}), dict | None):
+        schema = {key: value for key, value in schema.items() if key != "default"}
+    names = {"properties", "$defs"}  # their keys are people's words, not the schema's
+    return {
+        key: {name: _tidy(inner) for name, inner in value.items()} if key in names else _tidy(value)
+        for key, value in schema.items()
+        if key != "title"
+    }
