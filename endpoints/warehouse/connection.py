@@ -45,7 +45,10 @@ class _ExactDateTime64(datetimecolumn.ArrowDateTime64Column):  # type: ignore[mi
     def read_items(self, n_items: int, buf: Any) -> np.ndarray[Any, Any]:
         digits, unit = next((d, u) for d, u in ((3, "ms"), (6, "us"), (9, "ns")) if self.scale <= d)
         ticks = NumpyColumn.read_items(self, n_items, buf)
-        times: np.ndarray[Any, Any] = (ticks * 10 ** (digits - self.scale)).view(f"datetime64[{unit}]")
+        factor = 10 ** (digits - self.scale)
+        if factor > 1 and np.abs(ticks).max(initial=0) > np.iinfo(np.int64).max // factor:
+            raise BadQuery(f"a DateTime64({self.scale}) past the year 2262: convert it to DateTime64(6)")
+        times: np.ndarray[Any, Any] = (ticks * factor).view(f"datetime64[{unit}]")
         return times
 
 

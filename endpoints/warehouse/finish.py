@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from endpoints.types import Column, storage_schema
+from endpoints.types import Column, storage_schema, structure
 from endpoints.warehouse.embedded import EmbeddedWarehouse, RowsFile
 from endpoints.warehouse.protocol import Caps, Statement
 
@@ -31,11 +31,10 @@ class Finisher:
         self, statement: Statement, columns: Sequence[Column], rows: pa.Table, *, timezone: str, caps: Caps
     ) -> tuple[tuple[Column, ...], pa.Table]:
         """The statement's columns and rows. `rows` are in storage form, in the order of `columns`."""
-        structure = ", ".join(f"`{column.name}` {column.type}" for column in columns)
         # In the folder of tables, which is all that a worker may read; by its suffix it is no table of it.
         with tempfile.NamedTemporaryFile(dir=self._scratch.name, suffix=".rows") as file:
             pq.write_table(rows, file.name, compression="none", use_dictionary=False)
-            given = RowsFile(ROWS_TABLE, structure, Path(file.name), timezone)
+            given = RowsFile(ROWS_TABLE, structure(columns), Path(file.name), timezone)
             with self._warehouse.run(statement, caps, rows=given) as result:
                 batches = list(result)
             return result.columns, pa.Table.from_batches(batches, storage_schema(result.columns))
