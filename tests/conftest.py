@@ -1,4 +1,4 @@
-"""What every test may use: real servers (moto's S3 over HTTP, ClickHouse), and a lake on either kind of store."""
+"""What every test may use: real servers (S3 over HTTP, ClickHouse), and a lake on either kind of store."""
 
 from __future__ import annotations
 
