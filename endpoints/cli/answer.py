@@ -64,7 +64,8 @@ def answer(settings: Settings, question: Question, now: datetime) -> Answer:
     version, plan = question.version, make_plan(question.version)
     lake = Lake.open(settings, probe=False)
     manifest = lake.head(version.endpoint, version.number)
-    with closing(open_warehouse(settings)) as warehouse:
+    reader = AssetReader(FileCache.open(lake.store, settings))
+    with closing(open_warehouse(settings)) as warehouse, closing(reader):
         timezone = manifest.server.timezone if manifest else warehouse.server().timezone
         bound = bind(version, question.given, now=now, timezone=timezone)
         live = partial(_live, warehouse, question, bound)
@@ -72,9 +73,7 @@ def answer(settings: Settings, question: Question, now: datetime) -> Answer:
         if never is not None or isinstance(plan, Refused):
             return live(never)
         stands = freshness.standing(version, manifest, now)
-        asset = partial(
-            _asset, AssetReader(FileCache.open(lake.store, settings)), manifest, plan, stands, question, bound
-        )
+        asset = partial(_asset, reader, manifest, plan, stands, question, bound)
         reason = stands.state.reason
         match freshness.route(version, stands):
             case freshness.FromAsset():

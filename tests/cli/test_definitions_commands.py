@@ -1,0 +1,109 @@
+"""validate, plan, new, lock: what a writer of endpoints sees."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.cli.conftest import Run, write_endpoint
+
+
+def test_good_definitions(run: Run) -> None:
+    done = run("validate", "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {"ok": True, "endpoints": 1, "versions": 2, "problems": []}
+
+
+def test_a_mistake_is_shown_with_its_place_and_fix(run: Run, project: Path) -> None:
+    write_endpoint(project, "broken", "current: 1\nversions: {1: {freshnes: 1h}}\n", "SELECT 1 AS one")
+    done = run("validate")
+    assert done.exit_code == 1
+    assert "endpoint_defs/broken/endpoint.yaml:2: " in done.stdout
+    assert "freshness" in done.stdout
+
+    report = json.loads(run("validate", "--json").stdout)
+    assert (report["ok"], report["endpoints"], report["versions"]) == (False, 2, 2)
+    (problem,) = report["problems"]
+    assert set(problem) == {"file", "line", "code", "message", "fix"}
+    assert (problem["file"], problem["line"]) == ("endpoint_defs/broken/endpoint.yaml", 2)
+
+
+def test_clickhouse_is_asked_about_columns_and_types(run: Run, project: Path) -> None:
+    yaml = "current: 1\nversions: {1: {contract: {columns: {a: {type: String}, b: {ge: 1}}}}}\n"
+    write_endpoint(project, "promises", yaml, "SELECT toUInt8(1) AS a")
+    write_endpoint(project, "unknown_table", "current: 1\nversions: {1: {}}\n", "SELECT x FROM nowhere")
+    assert run("validate").exit_code == 0
+    done = run("validate", "--connect", "--json")
+    assert done.exit_code == 1
+    problems = json.loads(done.stdout)["problems"]
+    assert [problem["code"] for problem in problems] == ["contract", "contract", "bad_query"]
+    assert "'a' is UInt8, not String" in problems[0]["message"]
+    assert "'b'" in problems[1]["message"]
+
+
+def test_no_definitions_at_all(run: Run, project: Path) -> None:
+    (project / "endpoint_defs").rename(project / "elsewhere")
+    done = run("validate")
+    assert done.exit_code == 2
+    assert "ENDPOINTS_DEFS" in done.stderr
+
+
+def test_a_plan(run: Run) -> None:
+    done = run("plan", "daily_sales", "--json")
+    assert done.exit_code == 0
+    plan = json.loads(done.stdout)
+    assert (plan["endpoint"], plan["version"], plan["materializable"]) == ("daily_sales", 2, True)
+    assert plan["reasons"] == []
+    assert plan["dimensions"] == [{"variable": "region", "expression": "region", "operator": "="}]
+    assert "GROUP BY" in plan["materialize_sql"]
+    assert run("plan", "daily_sales", "--connect").exit_code == 0
+
+
+def test_why_there_is_no_plan(run: Run, project: Path) -> None:
+    write_endpoint(project, "noise", "current: 1\nversions: {1: {}}\n", "SELECT rand() AS r FROM sales")
+    done = run("plan", "noise", "--json")
+    assert done.exit_code == 1
+    plan = json.loads(done.stdout)
+    assert (plan["materializable"], plan["materialize_sql"], plan["dimensions"]) == (False, None, [])
+    (reason,) = plan["reasons"]
+    assert reason["code"] == "nondeterministic"
+    assert reason["detail"]
+    assert f"[{reason['code']}]" in run("plan", "noise").stdout
+
+
+def test_an_unknown_endpoint_names_near_ones(run: Run) -> None:
+    for command in ("plan", "run", "status", "materialize"):
+        done = run(command, "daily_sale")
+        assert done.exit_code == 2, command
+        assert "daily_sales" in done.stderr
+    done = run("plan", "daily_sales@7")
+    assert done.exit_code == 2
+    assert "1, 2" in done.stderr
+
+
+def test_a_broken_endpoint_sends_to_validate(run: Run, project: Path) -> None:
+    write_endpoint(project, "broken", "current: 9\nversions: {1: {}}\n", "SELECT 1 AS one")
+    done = run("plan", "broken")
+    assert done.exit_code == 1
+    assert "endpoints validate" in done.stderr
+
+
+def test_a_new_endpoint_is_a_good_one(run: Run, project: Path) -> None:
+    assert run("new", "page_views").exit_code == 0
+    assert (project / "endpoint_defs" / "page_views" / "v1.sql").exists()
+    assert run("validate").exit_code == 0
+    assert run("plan", "page_views").exit_code == 0
+    assert run("new", "Page_Views").exit_code == 2
+    assert run("new", "../etc").exit_code == 2
+
+
+def test_a_locked_version_does_not_change(run: Run, project: Path) -> None:
+    assert json.loads(run("lock", "--json").stdout) == {"locked": ["daily_sales@1", "daily_sales@2"]}
+    assert json.loads(run("lock", "--json").stdout) == {"locked": []}
+    assert run("validate").exit_code == 0
+    sql = project / "endpoint_defs" / "daily_sales" / "v2.sql"
+    sql.write_text(sql.read_text().replace("sum(", "min("))
+    done = run("validate")
+    assert done.exit_code == 1
+    assert "daily_sales" in done.stdout
+    assert run("lock").exit_code == 1
