@@ -17,7 +17,7 @@ from endpoints.types import Column, storage_schema
 
 
 class Spool:
-    """Takes record batches, gives one table and a digest of its rows.
+    """Takes record batches, gives one table.
 
     Past `memory_bytes` everything goes to a temporary file in `folder`, which the table maps and which
     loses its name at once: it lives as long as the table does and leaves nothing behind. Past `file_bytes`:
