@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import socketserver
+import ssl
 import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 REVISION = 54459  # the first with parameters
@@ -25,18 +26,26 @@ class ModernServer(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, profile_readonly: int = 0) -> None:
+    def __init__(self, profile_readonly: int, tls: ssl.SSLContext | None) -> None:
         from chdb.session import Session
 
         super().__init__(("127.0.0.1", 0), _Connection)
         self.queries: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.profile_readonly = profile_readonly
+        self._tls = tls
         self._session: Any = Session()
         self._lock = threading.Lock()
 
     @property
     def url(self) -> str:
-        return f"clickhouse://127.0.0.1:{self.server_address[1]}"
+        return f"clickhouse{'s' if self._tls else ''}://localhost:{self.server_address[1]}"
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Runs in the connection's own thread: so does the handshake."""
+        if self._tls is None:
+            return super().finish_request(request, client_address)
+        with suppress(OSError), self._tls.wrap_socket(request, server_side=True) as secured:
+            super().finish_request(secured, client_address)
 
     def columns(self, sql: str, parameters: dict[str, str]) -> list[tuple[bytes, bytes, int, bytes]]:
         """Name, type, number of rows and Native data of each column: one query each, to have them apart."""
@@ -56,9 +65,9 @@ class ModernServer(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def modern_server(profile_readonly: int = 0) -> Iterator[ModernServer]:
+def modern_server(profile_readonly: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[ModernServer]:
     """A running server."""
-    with ModernServer(profile_readonly) as server:
+    with ModernServer(profile_readonly, tls) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server

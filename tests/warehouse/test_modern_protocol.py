@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -115,3 +120,39 @@ def test_errors_keep_their_code(modern: NativeWarehouse) -> None:
     with pytest.raises(BadQuery) as error:
         modern.run(Statement("SELECT nothing"), Caps())
     assert error.value.clickhouse_code == 47
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for localhost and its key, in one file, that nobody has signed but itself."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    form, secret = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path = tmp_path_factory.mktemp("tls") / "server.pem"
+    path.write_bytes(made.public_bytes(pem) + key.private_bytes(pem, form, secret))
+    return path
+
+
+def test_tls_is_verified(certificate: Path, ask: Any) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    with modern_server(tls=context) as server:
+        trusting = NativeWarehouse(f"{server.url}/default?ca_certs={certificate}")
+        assert ask(trusting, "SELECT {x:UInt8} AS x", x=("UInt8", 7)).to_pylist() == [{"x": 7}]
+        trusting.run(Statement("SELECT 1"), Caps()).cancel()
+        trusting.close()
+        with pytest.raises(WarehouseUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            NativeWarehouse(server.url).ping()
+        elsewhere = server.url.replace("localhost", "127.0.0.1")
+        with pytest.raises(WarehouseUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            NativeWarehouse(f"{elsewhere}/default?ca_certs={certificate}").ping()
