@@ -55,6 +55,9 @@ class Worker:
 
         self._chdb: Any = session  # it has no types
         self._owner = self._chdb.Session()
+        # For rows in hand of types that a table may not have unless one asks for it.
+        suspicious = ("allow_suspicious_low_cardinality_types", "allow_suspicious_fixed_string_types")
+        self._owner.query(f"SET {' = 1, '.join(suspicious)} = 1")
         self._tables = Tables(folder, query)
         self._out = out
 
