@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from datetime import date, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from endpoints.definition.model import Contract, Partitions, Variable
@@ -16,6 +17,7 @@ PLAN_FORMAT: Final = 1
 """Raised when plans lay out the same query's rows differently: assets of before then count as changed."""
 
 
+@lru_cache(maxsize=64)
 def canonical_sql(sql: str) -> str:
     """The query's tokens, a space between: comments, layout, a closing `;` make no other query."""
     texts = [token.text for token in significant(tokenize(sql))]

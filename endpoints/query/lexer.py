@@ -35,18 +35,17 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """`text` is `sql[start:end]`; offsets count characters; `line` counts from 1."""
+    """`text` is `sql[start:end]`; offsets count characters; `line` counts from 1.
+
+    `word` is the text in capitals if it is a bare word, else empty: what keywords are compared with.
+    """
 
     kind: Kind
     start: int
     end: int
     text: str
     line: int
-
-    @property
-    def word(self) -> str:
-        """The text in capitals if it is a bare word, else empty: what keywords are compared with."""
-        return self.text.upper() if self.kind is Kind.WORD else ""
+    word: str = ""
 
     @property
     def name(self) -> str:
@@ -110,7 +109,7 @@ def _scan(sql: str) -> Iterator[Token]:
             closed = _block_comment_end(sql, position)
             kind, end = (Kind.COMMENT, closed) if closed else (Kind.ERROR, len(sql))
         text = sql[position:end]
-        yield Token(kind, position, end, text, line)
+        yield Token(kind, position, end, text, line, text.upper() if kind is Kind.WORD else "")
         position = end
         line += text.count("\n")
 

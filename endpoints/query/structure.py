@@ -139,6 +139,8 @@ def _walk(query: Query) -> Iterator[Select]:
 
 def subqueries(tokens: Sequence[Token], depth: int = 0) -> Iterator[Query]:
     """The queries in brackets among the tokens, but not the queries within those."""
+    if not any(token.word in _QUERY_STARTS for token in tokens):
+        return
     parser = _Parser(tuple(tokens))
     index = 0
     while index < len(tokens):
