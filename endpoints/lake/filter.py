@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +13,8 @@ import pyarrow.compute as pc
 from endpoints.query.bind import Bound
 from endpoints.query.plan import Condition
 from endpoints.query.plan.conditions import compares_in_arrow
-from endpoints.types import ClickHouseType, Column, Value, parse_type, to_scalar
+from endpoints.query.plan.reading import ROW_NUMBER, Parameters, Run, holding, parameters
+from endpoints.types import ClickHouseType, Column, Value, to_scalar
 from endpoints.warehouse.protocol import Caps, Statement
 
 _COMPARE: dict[str, Callable[[pa.ChunkedArray, pa.Scalar], pa.ChunkedArray]] = {
@@ -24,18 +24,7 @@ _COMPARE: dict[str, Callable[[pa.ChunkedArray, pa.Scalar], pa.ChunkedArray]] = {
     ">": pc.greater,
     ">=": pc.greater_equal,
 }
-_ROW = Column("__row", parse_type("UInt64"))
 _FIRST_ROWS, _MOST_ROWS = 65_536, 1_048_576
-
-Parameters = Mapping[str, tuple[ClickHouseType, Value]]
-
-
-class Evaluate(Protocol):
-    """Runs a statement over rows in hand (`warehouse.finish.Finisher.run`)."""
-
-    def __call__(
-        self, statement: Statement, columns: tuple[Column, ...], rows: pa.Table, *, timezone: str, caps: Caps
-    ) -> tuple[tuple[Column, ...], pa.Table]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +47,27 @@ class Filter:
             rows = rows.filter(_COMPARE[operator](rows.column(column), value))
         return rows
 
-    def evaluate(self, pieces: Iterable[pa.Table], run: Evaluate) -> Iterator[pa.Table]:
+    def evaluate(self, pieces: Iterable[pa.Table], run: Run) -> Iterator[pa.Table]:
         """The rows that pass the conditions in ClickHouse's words, some at a time, growing in number."""
         for rows in _gathered(pieces) if self.evaluated else pieces:
             yield self._held(rows, run) if self.evaluated else rows
 
-    def _held(self, rows: pa.Table, run: Evaluate) -> pa.Table:
+    def _held(self, rows: pa.Table, run: Run) -> pa.Table:
         names = list(dict.fromkeys(name for c in self.evaluated for name in c.columns))
-        columns = (*(Column(name, self.types[name]) for name in names), _ROW)
-        numbers = pa.array(range(rows.num_rows), pa.uint64())
-        given = rows.select(names).append_column(_ROW.name, numbers)
-        conditions = " AND ".join(f"({condition.sql})" for condition in self.evaluated)
-        statement = Statement(
-            f"SELECT __row FROM __rows WHERE {conditions}", parameters(self.evaluated, self.bound)
-        )
+        columns = (*(Column(name, self.types[name]) for name in names), ROW_NUMBER)
+        given = rows.select(names).append_column(ROW_NUMBER.name, pa.array(range(rows.num_rows), pa.uint64()))
+        variables = [name for c in self.evaluated for name in c.variables]
+        statement = Statement(holding(self.evaluated), parameters(variables, bound_values(self.bound)))
         caps = Caps(timeout=self.bound.version.limits.timeout)
         _, held = run(statement, columns, given, timezone=self.timezone, caps=caps)
         indices = held.column(0).combine_chunks()
         return rows.take(pc.take(indices, pc.sort_indices(indices)))
+
+
+def bound_values(bound: Bound) -> Parameters:
+    """The bound values with their types, as statements take them."""
+    variables = bound.version.variables
+    return {name: (variables[name].type, value) for name, value in bound.values.items()}
 
 
 def request_filter(
@@ -91,13 +83,6 @@ def request_filter(
         else:
             compared.append(comparison)
     return Filter(tuple(compared), tuple(evaluated), types, bound, timezone)
-
-
-def parameters(conditions: Iterable[Condition], bound: Bound) -> Parameters:
-    """The bound values of the variables that the conditions hold."""
-    variables = bound.version.variables
-    names = dict.fromkeys(name for condition in conditions for name in condition.variables)
-    return {name: (variables[name].type, bound.values[name]) for name in names}
 
 
 def _comparison(

@@ -10,15 +10,17 @@ import pyarrow as pa
 
 from endpoints.errors import Corrupt
 from endpoints.lake.files import FileCache
-from endpoints.lake.filter import request_filter, scalar_of
+from endpoints.lake.filter import bound_values, request_filter, scalar_of
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
 from endpoints.lake.rows import Group, Load, RowGroups, Sought, seek_groups, seek_rows
 from endpoints.query.bind import Bound
 from endpoints.query.plan import Cut, Plan
 from endpoints.query.plan.conditions import ARROW_ORDER
+from endpoints.query.plan.reading import finishing, parameters, rows_columns, variables_of
 from endpoints.rows import Rows
 from endpoints.types import ClickHouseType, Column, storage_schema
 from endpoints.warehouse.finish import Finisher
+from endpoints.warehouse.protocol import Caps, Statement
 
 DECODED_BYTES = 256 * 2**20
 
@@ -68,6 +70,10 @@ class AssetReader:
         entry = manifest.partitions[UNPARTITIONED]
         columns = _result_columns(entry, plan)
         page = max_rows if limit is None else min(limit, max_rows)
+        if plan.finish is not None:
+            columns, answer = self._finished(manifest, entry, plan, bound)
+            follows = answer.num_rows > offset + page
+            return Rows(columns, answer.slice(offset, page), manifest.server.timezone, follows)
         window = _window(plan.cut, bound, page, offset)
         kept = _take(self._pieces(manifest, entry, plan, bound), window)
         batches = [batch for rows in kept for batch in rows.select(range(len(columns))).to_batches()]
@@ -91,6 +97,23 @@ class AssetReader:
         for rows in asked.evaluate(compared, self._finisher.run):
             yield _Piece(rows.num_rows, lambda rows=rows: rows)  # type: ignore[misc]
 
+    def _finished(
+        self, manifest: Manifest, entry: PartitionEntry, plan: Plan, bound: Bound
+    ) -> tuple[tuple[Column, ...], pa.Table]:
+        """The whole answer, which ClickHouse makes of the rows of the key."""
+        columns, state_types = rows_columns(plan, entry.columns)
+        sought = _sought({column.name: column.type for column in columns}, plan, bound)
+        types = {column.name: column.type for column in columns}
+        asked = request_filter(plan.conditions, types, bound, manifest.server.timezone)
+        pieces = () if sought is None else self._seek(manifest, entry, sought)
+        kept = [asked.compare(piece.load()) for piece in pieces]
+        rows = pa.concat_tables(kept) if kept else storage_schema(entry.columns).empty_table()
+        given = rows.rename_columns([column.name for column in columns])
+        used = parameters(variables_of(plan, asked.evaluated), bound_values(bound))
+        statement = Statement(finishing(plan, asked.evaluated, state_types), used)
+        caps = Caps(timeout=bound.version.limits.timeout)
+        return self._finisher.run(statement, columns, given, timezone=manifest.server.timezone, caps=caps)
+
     def _seek(
         self, manifest: Manifest, entry: PartitionEntry, sought: tuple[Sought, ...]
     ) -> Iterator[_Piece]:
@@ -107,8 +130,8 @@ class AssetReader:
 
 def _result_columns(entry: PartitionEntry, plan: Plan) -> tuple[Column, ...]:
     """The columns that callers see: all but the plan's hidden ones, which come last."""
-    width = len(entry.columns) - len(plan.dimensions)
-    if tuple(column.name for column in entry.columns[width:]) != plan.hidden:
+    width = len(entry.columns) - len(plan.hidden)
+    if tuple(column.name.partition(" ")[0] for column in entry.columns[max(0, width) :]) != plan.hidden:
         raise Corrupt(f"run {entry.run_id}", "was made by another plan")
     return entry.columns[:width]
 

@@ -23,6 +23,7 @@ from endpoints.query.variables import placeholders
 from endpoints.rows import Rows
 from endpoints.types import parse_type, storage_schema
 from endpoints.warehouse.embedded import EmbeddedWarehouse
+from endpoints.warehouse.finish import Finisher
 from endpoints.warehouse.protocol import Caps, Statement, Warehouse
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -84,7 +85,9 @@ class Bench:
     def __init__(self, warehouse: Warehouse, folder: Path) -> None:
         self.warehouse = warehouse
         self.lake = Lake(Store(f"file://{folder}"))
-        self.reader = AssetReader(FileCache(self.lake.store, folder / "cache", 2**30))
+        self.finisher = Finisher(workers=1)
+        files = FileCache(self.lake.store, folder / "cache", 2**30)
+        self.reader = AssetReader(files, finisher=self.finisher)
 
     @classmethod
     def over(cls, data: Path, lake: Path) -> Bench:
@@ -98,7 +101,11 @@ class Bench:
 
     def plan(self, version: Version) -> Plan | Refused:
         planned = make_plan(version)
-        return planned if isinstance(planned, Refused) else check_plan(planned, version, self.warehouse)
+        return (
+            planned
+            if isinstance(planned, Refused)
+            else check_plan(planned, version, self.warehouse, self.finisher)
+        )
 
     def materialize(self, version: Version, plan: Plan, row_group_rows: int | None = None) -> Manifest:
         attempt = self.lake.begin(version.endpoint, version.number, fingerprint="f", run_id="r")

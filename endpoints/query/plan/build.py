@@ -9,36 +9,50 @@ from __future__ import annotations
 from endpoints.definition.model import Version
 from endpoints.query.ordering import ordered
 from endpoints.query.plan.carry import carry
-from endpoints.query.plan.model import Plan, Refusal, Refused
+from endpoints.query.plan.cut import cut
+from endpoints.query.plan.model import Described, Plan, Refusal, Refused
 from endpoints.query.plan.reasons import refusal
-from endpoints.query.plan.select import Source, Unreadable, parse_select, statement
-from endpoints.query.plan.shape import not_reproducible
+from endpoints.query.plan.select import Select, Source, Unreadable, parse_select, statement
+from endpoints.query.plan.shape import not_reproducible, under_variables
 
 
-def make_plan(version: Version, names: tuple[str, ...] | None = None) -> Plan | Refused:
+def make_plan(version: Version, described: Described | None = None) -> Plan | Refused:
     """The plan of a version, or every reason found why there is none. Pure.
 
-    `names` are the result's columns where a DESCRIBE has told them: `SELECT *` does not.
+    `described` completes what only a DESCRIBE can tell: how many columns `SELECT *` has, the types of states.
     """
     try:
         source = Source(version.sql)
         if reasons := (*_unserved(version), *not_reproducible(source, version.clock)):
             return Refused(reasons)
         if not version.variables:
-            return _whole(version, source, names)
-        return carry(version, parse_select(source), names)
+            return _whole(version, source, described)
+        return _one_select(version, parse_select(source), described)
     except Unreadable as error:
         return Refused((refusal(error.code, error.line, error.detail),))
 
 
+def _one_select(version: Version, select: Select, described: Described | None) -> Plan | Refused:
+    """Dimensions are carried where they can be, since rows are then the answer; else the plan is cut."""
+    if reasons := tuple(under_variables(select)):
+        return Refused(reasons)
+    carried = carry(version, select, described.names if described else None)
+    return cut(version, select, described) if carried is None else carried
+
+
 def _unserved(version: Version) -> tuple[Refusal, ...]:
     partitioned = version.materialize is not None and version.materialize.partitions is not None
-    return (refusal("partitions", 1),) if partitioned else ()
+    bucketed = [variable for variable in version.variables.values() if variable.bucket is not None]
+    return (
+        *((refusal("partitions", 1),) if partitioned else ()),
+        *(refusal("bucket", variable.line, variable.name) for variable in bucketed),
+    )
 
 
-def _whole(version: Version, source: Source, names: tuple[str, ...] | None) -> Plan:
+def _whole(version: Version, source: Source, described: Described | None) -> Plan:
     """A query without variables is stored as it answers, in the total order that pages have."""
     sql = source.text(statement(source))
-    if names is None:
+    if described is None:
         return Plan(version.key, sql, ())
-    return Plan(version.key, ordered(sql, len(names)).sql, (), width=len(names))
+    width = len(described.names)
+    return Plan(version.key, ordered(sql, width).sql, (), width=width)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from endpoints.definition.model import Version
 from endpoints.query.lexer import Kind
 from endpoints.query.plan.conditions import Conjunct, conjuncts, is_one_value
@@ -11,34 +9,25 @@ from endpoints.query.plan.dimensions import Dimensions
 from endpoints.query.plan.edits import Edits, quoted
 from endpoints.query.plan.functions import reproducible
 from endpoints.query.plan.keys import Decided, select_keys
-from endpoints.query.plan.model import Cut, Plan, Refusal, Refused
+from endpoints.query.plan.model import Cut, Plan
 from endpoints.query.plan.order import known_width, orders_by_all, total_order
-from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import Item, Select, Span
-from endpoints.query.plan.shape import under_variables
 from endpoints.query.plan.terms import aggregates
 from endpoints.query.variables import read_placeholder
 
-
-def carry(version: Version, select: Select, names: tuple[str, ...] | None) -> Plan | Refused:
-    """The plan of one SELECT that holds variables in its filters."""
-    if reasons := (*under_variables(select), *_misplaced(version, select)):
-        return Refused(tuple(reasons))
-    return _Carrier(version, select, names).plan()
+# Where a variable stands for something else than a condition on rows or groups.
+_ELSEWHERE = ("WITH", "SELECT", "FROM", "GROUP BY", "WINDOW", "QUALIFY", "ORDER BY", "LIMIT BY")
 
 
-_PLACES = ("WITH", "SELECT", "FROM", "GROUP BY", "WINDOW", "QUALIFY", "ORDER BY", "LIMIT BY")
+def carry(version: Version, select: Select, names: tuple[str, ...] | None) -> Plan | None:
+    """The plan of one SELECT whose dimensions can be carried to its result; None if some clause stops them.
 
-
-def _misplaced(version: Version, select: Select) -> Iterator[Refusal]:
+    `names` are the result's columns, once they have been described.
+    """
     source = select.source
-    for name in _PLACES:
-        for index in source.placeholders(select.body(name) or Span(0, 0)):
-            code = "placeholder_in_" + name.lower().replace(" ", "_")
-            yield refusal(code, source.tokens[index].line)
-    for variable in version.variables.values():
-        if variable.bucket is not None:
-            yield refusal("bucket", variable.line, variable.name)
+    if any(source.placeholders(select.body(name) or Span(0, 0)) for name in _ELSEWHERE):
+        return None
+    return _Carrier(version, select, names).plan()
 
 
 class _Carrier:
@@ -48,12 +37,12 @@ class _Carrier:
         self.version, self.select, self.source, self.names = version, select, select.source, names
         self.edits = Edits(self.source)
         self.dimensions = Dimensions(version, select)
-        self.refusals = self.dimensions.refusals
+        self.stopped = False
         self.keys = select_keys(select)
         self._of_rows: set[str] = set()  # what WHERE compares; what HAVING compares is made by the grouping
         self._named: list[Item] = []
 
-    def plan(self) -> Plan | Refused:
+    def plan(self) -> Plan | None:
         width = known_width(self.select) if self.names is None else len(self.names)
         found = conjuncts(self.select)
         seek = [c for c in found if is_one_value(c, self.version.variables)]
@@ -64,8 +53,8 @@ class _Carrier:
                 self._condition(conjunct)
         self._through_clauses()
         cut = self._cut()
-        if self.refusals:
-            return Refused(tuple(self.refusals))
+        if self.stopped or self.dimensions.refusals:
+            return None
         total_order(self.edits, self.select, self.dimensions.seek, width)
         return Plan(
             key=self.version.key,
@@ -77,35 +66,31 @@ class _Carrier:
             notes=self._notes(),
         )
 
-    def _refuse(self, code: str, span: Span, what: str = "") -> None:
-        self.refusals.append(refusal(code, self.source.line(span), what))
-
     def _seek(self, conjunct: Conjunct) -> None:
-        self.dimensions.check_place(conjunct, self.keys.aggregated)
+        self.dimensions.check_place(conjunct)
         self._of_rows.add(self.dimensions.add_seek(conjunct))
         self.edits.replace(conjunct.span, "1")
 
     def _condition(self, conjunct: Conjunct) -> None:
-        self.dimensions.check_place(conjunct, self.keys.aggregated)
+        self.dimensions.check_place(conjunct)
         for part, column in self.dimensions.add_condition(conjunct):
             if conjunct.clause != "HAVING":
                 self._of_rows.add(column)
-            self._check_commutes(conjunct, part)
+            self.stopped = self.stopped or not self._commutes(conjunct, part)
         self.edits.replace(conjunct.span, "1")
 
-    def _check_commutes(self, conjunct: Conjunct, part: Span) -> None:
+    def _commutes(self, conjunct: Conjunct, part: Span) -> bool:
         """A condition may wait until rows are read if no clause above it mixes rows that it tells apart."""
         select, keys = self.select, self.keys
         if Decided(self.source, self.dimensions.sought).decide(part):
-            return  # a function of what is equal to a variable: one value in all of a request's rows
-        if keys.windows:
-            self._refuse("window", conjunct.span)
-        if keys.aggregated and conjunct.clause != "HAVING" and not self._decided(keys.group, part):
-            self._refuse("not_a_key", conjunct.span, self.source.text(part))
-        if select.distinct and not self._decided(keys.distinct, part):
-            self._refuse("distinct", conjunct.span, self.source.text(part))
-        if select.limit_by and not self._decided(keys.limit_by, part):
-            self._refuse("limit_by", conjunct.span, self.source.text(part))
+            return True  # a function of what is equal to a variable: one value in all of a request's rows
+        grouped = keys.aggregated and conjunct.clause != "HAVING"
+        return (
+            not keys.windows
+            and (not grouped or self._decided(keys.group, part))
+            and (not select.distinct or self._decided(keys.distinct, part))
+            and (select.limit_by is None or self._decided(keys.limit_by, part))
+        )
 
     def _decided(self, keys: Decided, part: Span) -> bool:
         return Decided(self.source, keys.texts | self.dimensions.sought).decide(part)
@@ -114,7 +99,7 @@ class _Carrier:
         select, source, edits = self.select, self.source, self.edits
         seek, found = self.dimensions.seek, self.dimensions.found
         if self.keys.aggregated and "GROUP BY" not in select.clauses:
-            self._refuse("global_aggregate", select.item_list)
+            self.stopped = True  # one row even where nothing matches: no row of any key says so
             return
         if seek:
             self._partition_windows(
@@ -126,14 +111,14 @@ class _Carrier:
         group = select.body("GROUP BY")
         if group is not None and source.word(group.first) != "ALL":
             if source.text(source.unwrap(group)) == "":
-                self._refuse("group_by_nothing", group)
+                self.stopped = True
             edits.insert_after(group, carried)
         if select.distinct_on:
             edits.insert_after(select.distinct_on, "".join(f", {column}" for column in seek))
         if select.limit_by:
             edits.insert_after(select.limit_by.by, "".join(f", {column}" for column in seek))
         if orders_by_all(select) and select.clauses["ORDER BY"].last - select.clauses["ORDER BY"].first > 1:
-            self._refuse("order_by_all", select.clauses["ORDER BY"])
+            self.stopped = True
 
     def _partition_windows(self, columns: str) -> None:
         source = self.source
@@ -147,7 +132,7 @@ class _Carrier:
                 self.edits.insert_after(Span(span.first, span.first + 1), f"PARTITION BY {columns} ")
                 self._keep_name(span)
             else:
-                self._refuse("window_name", span)
+                self.stopped = True  # it builds on another window
 
     def _keep_name(self, edited: Span) -> None:
         """An item without an alias is named by its text, which has just been edited."""
@@ -185,7 +170,7 @@ class _Carrier:
                 variable = self.version.variables[name]
                 if variable.type.name.startswith("UInt") and not variable.optional:
                     return name
-        self._refuse("limit", span)
+        self.stopped = True
         return None
 
     def _notes(self) -> tuple[str, ...]:

@@ -10,9 +10,11 @@ from endpoints.definition.model import Variable, Version
 from endpoints.errors import BadQuery
 from endpoints.query.plan.build import make_plan
 from endpoints.query.plan.conditions import compares_in_arrow, equality_type, has_exact_equality
-from endpoints.query.plan.model import Condition, Plan, Refusal, Refused
+from endpoints.query.plan.model import Condition, Described, Plan, Refusal, Refused
+from endpoints.query.plan.reading import try_finish
 from endpoints.query.plan.reasons import refusal
 from endpoints.types import ClickHouseType, Column, Value, example_value
+from endpoints.warehouse.finish import Finisher
 from endpoints.warehouse.protocol import Statement, Warehouse
 
 FINISH_FROM = (26, 9)
@@ -21,28 +23,45 @@ versions.
 """
 
 
-def check_plan(plan: Plan, version: Version, warehouse: Warehouse) -> Plan | Refused:
+def check_plan(
+    plan: Plan, version: Version, warehouse: Warehouse, finisher: Finisher | None = None
+) -> Plan | Refused:
     """The plan, complete, if ClickHouse sees in it what it sees in the query; else why not.
 
+    `finisher` tries what the plan leaves to read time; a new one is started if it is needed and not given.
     Raises WarehouseUnavailable.
     """
     try:
         live = warehouse.describe(live_example(version))
     except BadQuery as error:
         return Refused((refusal("query", 1, str(error)),))
-    planned = make_plan(version, tuple(column.name for column in live))
-    if isinstance(planned, Refused):
-        return planned
-    plan = planned
     try:
-        stored = warehouse.describe(Statement(plan.materialize_sql))
+        planned, stored = _described(version, warehouse, tuple(column.name for column in live))
     except BadQuery as error:
         return Refused((refusal("unplannable", 1, str(error)),))
-    if not _same(live, stored[: len(live)]) or len(stored) != len(live) + len(plan.dimensions):
+    if isinstance(planned, Refused):
+        return planned
+    if planned.finish is None and not _same(live, stored[: len(live)]):
         return Refused((refusal("columns", 1),))
-    hidden = stored[len(live) :]
-    wrong = (*_type_gaps(plan, version, hidden), *_refused_conditions(plan, version, hidden, warehouse))
-    return Refused(wrong) if wrong else replace(plan, width=len(live))
+    wrong = [*_type_gaps(planned, version, stored), *_float_states(planned, stored)]
+    if not wrong and _needs_clickhouse(planned, version, stored):
+        wrong += _unfinished(planned, version, warehouse, live, stored, finisher)
+    return Refused(tuple(wrong)) if wrong else replace(planned, width=len(live))
+
+
+def _described(
+    version: Version, warehouse: Warehouse, names: tuple[str, ...]
+) -> tuple[Plan | Refused, tuple[Column, ...]]:
+    """The plan with what DESCRIBE adds, and the columns that it stores."""
+    planned = make_plan(version, Described(names))
+    if isinstance(planned, Refused):
+        return planned, ()
+    if planned.finish is not None and planned.finish.states:
+        inner = {c.name: c.type.text for c in warehouse.describe(Statement(planned.finish.inner_sql))}
+        types = tuple(inner[state.column] for state in planned.finish.states)
+        planned = make_plan(version, Described(names, types))
+        assert isinstance(planned, Plan)
+    return planned, warehouse.describe(Statement(planned.materialize_sql))
 
 
 def live_example(version: Version) -> Statement:
@@ -73,24 +92,43 @@ def _type_gaps(plan: Plan, version: Version, hidden: tuple[Column, ...]) -> Iter
             yield refusal("type", dimension.line, _gap(dimension.expression, found, variable))
 
 
-def _refused_conditions(
-    plan: Plan, version: Version, hidden: tuple[Column, ...], warehouse: Warehouse
+def _float_states(plan: Plan, stored: tuple[Column, ...]) -> Iterator[Refusal]:
+    """Aggregates of floats: their parts add up to other last digits than one pass does."""
+    types = {column.name: column.type for column in stored}
+    for state in plan.finish.states if plan.finish else ():
+        if "Float" in f"{state.type_text} {types[state.name]}":
+            yield refusal("float_aggregate", 1, state.written)
+
+
+def _needs_clickhouse(plan: Plan, version: Version, stored: tuple[Column, ...]) -> bool:
+    types = {column.name: column.type for column in stored}
+    return plan.finish is not None or not all(_compares_in_arrow(c, version, types) for c in plan.conditions)
+
+
+def _unfinished(
+    plan: Plan,
+    version: Version,
+    warehouse: Warehouse,
+    live: tuple[Column, ...],
+    stored: tuple[Column, ...],
+    finisher: Finisher | None,
 ) -> Iterator[Refusal]:
-    """Conditions that ClickHouse cannot evaluate on the stored columns, or that the server's may judge
-    otherwise.
-    """
-    values = live_example(version).parameters
-    types = {column.name: column.type for column in hidden}
-    asked = [c for c in plan.conditions if not _compares_in_arrow(c, version, types)]
-    if asked and not _is_tested(warehouse.server().version):
-        yield refusal("version", asked[0].line, ".".join(map(str, FINISH_FROM)))
-    for condition in asked:
-        sql = "".join(("SELECT (", condition.sql, ") AS held FROM (\n", plan.materialize_sql, "\n)"))
-        used = {name: values[name] for name in condition.variables}
-        try:
-            warehouse.describe(Statement(sql, used))
-        except BadQuery as error:
-            yield refusal("condition", condition.line, str(error))
+    """What the reading side cannot evaluate, or does to another result than the query's."""
+    if not _is_tested(warehouse.server().version):
+        yield refusal("version", 1, ".".join(map(str, FINISH_FROM)))
+        return
+    line = plan.conditions[0].line if plan.conditions else 1
+    used = finisher or Finisher(workers=1)
+    try:
+        answered = try_finish(plan, live_example(version), stored, used)
+    except BadQuery as error:
+        yield refusal("condition", line, str(error))
+    else:
+        if plan.finish is not None and not _same(answered, live):
+            yield refusal("columns", line)
+    finally:
+        if finisher is None:
+            used.close()
 
 
 def _compares_in_arrow(condition: Condition, version: Version, types: Mapping[str, ClickHouseType]) -> bool:

@@ -50,7 +50,7 @@ class Dimensions:
         self._add_condition(conjunct, lifted)
         return found
 
-    def check_place(self, conjunct: Conjunct, aggregated: bool) -> None:
+    def check_place(self, conjunct: Conjunct) -> None:
         """Refuse what cannot wait until rows are read, whatever stands above it."""
         source, span = self._source, conjunct.span
         from_ = self._select.body("FROM")
@@ -58,7 +58,6 @@ class Dimensions:
         for code, found in (
             ("placeholder_in_subquery", source.has_word(span, "SELECT")),
             ("prewhere_final", conjunct.clause == "PREWHERE" and from_ and source.has_word(from_, "FINAL")),
-            ("having", conjunct.clause == "HAVING" and not aggregated),
             ("array_join", called & {"arrayjoin", "unnest"}),
             ("lambda", any(source.is_op(i, "->") for i in span)),
             ("xor", source.has_word(self._select.clauses[conjunct.clause], "XOR")),

@@ -43,13 +43,16 @@ class Decided:
 @dataclass(frozen=True, slots=True)
 class Keys:
     """`group`, `distinct` and `limit_by`: what each decides. `windows` are the brackets behind
-    OVER and in WINDOW."""
+    OVER and in WINDOW.
+    `group_keys` are the keys' expressions, positions and ALL resolved to items.
+    """
 
     aggregated: bool
     group: Decided
     distinct: Decided
     limit_by: Decided
     windows: tuple[Span, ...]
+    group_keys: tuple[Span, ...]
 
 
 def select_keys(select: Select) -> Keys:
@@ -61,6 +64,7 @@ def select_keys(select: Select) -> Keys:
         distinct=_decided(select, _distinct_keys(select)),
         limit_by=_decided(select, source.split(by) if by else ()),
         windows=tuple(_windows(select)),
+        group_keys=_group_keys(select),
     )
 
 
@@ -105,7 +109,7 @@ def _decided(select: Select, keys: tuple[Span, ...]) -> Decided:
     source = select.source
     texts = {source.same(source.unwrap(key)) for key in keys if key}
     for item in select.items:
-        if item.alias is None or _shadows(select, item):
+        if item.alias is None or shadows(select, item):
             continue
         written, name = source.same(source.unwrap(item.expression)), (item.alias,)
         if written in texts or name in texts:
@@ -113,7 +117,7 @@ def _decided(select: Select, keys: tuple[Span, ...]) -> Decided:
     return Decided(source, frozenset(texts))
 
 
-def _shadows(select: Select, item: Item) -> bool:
+def shadows(select: Select, item: Item) -> bool:
     """The alias is also a name within some item's expression: the same text then means different things."""
     return any(item.alias in _names(select.source, other.expression) for other in select.items)
 

@@ -77,6 +77,55 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class State:
+    """An aggregate below the cut: its call as `written`, how it is `stored`, and the call that `merges` it.
+
+    `type_text` is the state's ClickHouse type as the source's DESCRIBE gave it; None for values that merge as
+    they are (counts, sums, minima, maxima), and before there was a DESCRIBE.
+    """
+
+    column: str
+    written: str
+    stored: str
+    merges: str
+    kept_as_state: bool
+    type_text: str | None = None
+
+    @property
+    def raw(self) -> str:
+        """What `__rows` calls the column: the state's bytes, or the value as it is."""
+        return f"{self.column}_bytes" if self.kept_as_state else self.column
+
+    @property
+    def name(self) -> str:
+        """The asset's column: a state's type travels in its name, since only the source knows it."""
+        return self.column if self.type_text is None else f"{self.column} {self.type_text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What runs when rows are read: `sql` is the query's own text above the cut, over a table `__asset`.
+
+    `__asset` has the columns `keys`, of the dimensions and of the states, filtered by the conditions.
+    `inner_sql` is what lies below the cut, states not yet in a form that files can hold.
+    """
+
+    sql: str
+    keys: tuple[str, ...]
+    states: tuple[State, ...]
+    inner_sql: str
+    variables: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What ClickHouse's DESCRIBE told of a query: its columns' names, the types of a plan's states."""
+
+    names: tuple[str, ...]
+    state_types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """How one version is materialized and read.
 
@@ -93,7 +142,7 @@ class Plan:
     dimensions: tuple[Dimension, ...]
     conditions: tuple[Condition, ...] = ()
     cut: Cut = field(default_factory=Cut)
-    finish_sql: str | None = None
+    finish: Finish | None = None
     width: int | None = None
     notes: tuple[str, ...] = ()
 
@@ -104,4 +153,13 @@ class Plan:
 
     @property
     def hidden(self) -> tuple[str, ...]:
-        return tuple(dimension.column for dimension in self.dimensions)
+        """The names of the columns that callers never see, last in the files."""
+        dimensions = tuple(dimension.column for dimension in self.dimensions)
+        if self.finish is None:
+            return dimensions
+        return (*self.finish.keys, *dimensions, *(state.column for state in self.finish.states))
+
+    @property
+    def finish_sql(self) -> str | None:
+        """The query's text above the cut, for people to read."""
+        return None if self.finish is None else self.finish.sql

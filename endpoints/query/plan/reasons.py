@@ -45,22 +45,11 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "settings": ("the setting {what} may change the answer", "Leave it out of the query."),
     "placeholder_in_with": ("a variable in WITH", "Use it in the WHERE of the outer SELECT."),
-    "placeholder_in_select": (
-        "a variable in the SELECT list",
-        "Return the plain value and calculate where it is used.",
-    ),
     "placeholder_in_from": (
         "a variable inside FROM: in a subquery, a join or a table function",
         "Move its condition into the WHERE of the outer SELECT.",
     ),
     "placeholder_in_group_by": ("a variable in GROUP BY", "Group by the plain expression."),
-    "placeholder_in_window": ("a variable in WINDOW", "Write the number into the query."),
-    "placeholder_in_qualify": (
-        "a variable in QUALIFY",
-        "Return the ranking and filter where it is used.",
-    ),
-    "placeholder_in_order_by": ("a variable in ORDER BY", "Order by plain columns."),
-    "placeholder_in_limit_by": ("a variable in LIMIT … BY", "Write the number into the query."),
     "placeholder_in_subquery": (
         "a variable in a condition that holds a subquery",
         "Write the condition on a column of the outer SELECT.",
@@ -73,53 +62,51 @@ REASONS: dict[str, tuple[str, str]] = {
         "a variable in PREWHERE of a FINAL read filters before rows are replaced",
         "Write the condition in WHERE.",
     ),
-    "having": ("a variable in HAVING without GROUP BY", "Write the condition in WHERE."),
     "array_join": (
         "arrayJoin in a condition makes rows as well",
         "Write has(array, {{variable:Type}}), or ARRAY JOIN in FROM.",
     ),
     "lambda": ("a variable in a condition with a lambda", "Compare a column or a function of columns."),
     "xor": ("a variable in a condition with XOR", "Write it with AND, OR and NOT."),
-    "window": (
-        "window functions over rows that the condition filters",
-        "Use `=` with a variable that is always given.",
-    ),
-    "window_name": ("a window that builds on another one", "Write each window in full."),
-    "not_a_key": (
-        "{what} is no GROUP BY key, and groups would mix rows that the condition tells apart",
-        "Compare a GROUP BY key, or use `=` with a variable that is always given.",
-    ),
-    "distinct": (
-        "DISTINCT would mix rows that differ in {what}",
-        "Select it as well, or use `=` with a variable that is always given.",
-    ),
-    "limit_by": (
-        "LIMIT BY would count rows that differ in {what}",
-        "Use `=` with a variable that is always given.",
-    ),
-    "global_aggregate": (
-        "an aggregate without GROUP BY answers one row even where nothing matches",
-        "Add GROUP BY the compared expression.",
-    ),
+    "window": ("a window function in a condition of WHERE", "Write the condition in QUALIFY."),
     "group_by_nothing": ("GROUP BY () has no key to add to", "Group by the compared expression."),
-    "order_by_all": ("ORDER BY ALL with a direction", "Name the columns to order by."),
-    "limit": (
-        "LIMIT and OFFSET must be whole numbers, or variables of an unsigned type",
-        "Write a number, or {{n:UInt64}}.",
-    ),
     "condition": (
-        "ClickHouse cannot evaluate the condition on stored columns: {what}",
+        "ClickHouse cannot evaluate on stored columns what waits for the variable: {what}",
         "Compare columns, or functions of columns, with the variable.",
     ),
     "version": (
         "the condition needs ClickHouse {what}, whose answers are those of the reading side",
         "Compare a column with `= < <= > >=` and a variable of its own type.",
     ),
+    "star": (
+        "`*` over rows that a variable filters below another step",
+        "Name the columns.",
+    ),
+    "contract": (
+        "the answer is made when rows are read, so that no contract can be held against stored rows",
+        "Leave the contract out, or filter by `=` and GROUP BY keys only.",
+    ),
+    "subquery_above": (
+        "a subquery above rows that a variable filters",
+        "Join it in FROM, or ask for it in an endpoint of its own.",
+    ),
+    "placeholder_in_aggregate": (
+        "a variable inside the aggregate {what}",
+        "Filter with it in WHERE, or group by what it compares.",
+    ),
+    "aggregate": (
+        "{what} cannot be put together exactly from parts, which this variable needs",
+        "Use `=` with a variable that is always given, or count, sum, min, max, avg, uniq, quantileExact.",
+    ),
+    "float_aggregate": (
+        "{what} adds floats, whose last digits depend on the order of parts",
+        "Aggregate integers or Decimals, or use `=` with a variable that is always given.",
+    ),
     "type": (
         "{what}",
         "Declare the variable with the type of what it is compared with.",
     ),
-    "columns": ("the plan's columns are not the query's", "Name every column that the query returns."),
+    "columns": ("the plan's columns are not the query's", "Name every item of SELECT with AS."),
     "query": (
         "ClickHouse refuses the query, with an example for each variable: {what}",
         "Correct it, or give its variables an `example` in endpoint.yaml that it takes.",

@@ -56,7 +56,23 @@ def _is_keyword(source: Source, index: int) -> bool:
     word = source.word(index)
     if word in UNITS and _after_interval(source, index):
         return True
+    if word in _FRAME and _in_frame(source, index):
+        return True
     return word in KEYWORDS and not (word in ("LEFT", "RIGHT", "ANY", "MOD") and source.is_op(index + 1, "("))
+
+
+_FRAME = frozenset("PARTITION ROWS RANGE GROUPS UNBOUNDED CURRENT ROW PRECEDING FOLLOWING".split())  # noqa: SIM905
+_FRAME_NEIGHBOURS = _FRAME | {"BY", "BETWEEN"}
+
+
+def _in_frame(source: Source, index: int) -> bool:
+    """A word of a window's definition: beside another one, or beside a number of rows."""
+    after = source.tokens[index + 1] if index + 1 < len(source.tokens) else None
+    before = source.tokens[index - 1] if index else None
+    counts = (Kind.NUMBER, Kind.PLACEHOLDER)
+    return (after is not None and (after.word in _FRAME_NEIGHBOURS or after.kind in counts)) or (
+        before is not None and (before.word in _FRAME or before.kind in counts)
+    )
 
 
 def _after_interval(source: Source, index: int) -> bool:
@@ -114,11 +130,11 @@ def calls(source: Source, span: Span) -> Iterator[Term]:
     for term in terms(source, span):
         if term.function is not None:
             yield term
-        for inside in _insides(source, term):
+        for inside in insides(source, term):
             yield from calls(source, inside)
 
 
-def _insides(source: Source, term: Term) -> Iterator[Span]:
+def insides(source: Source, term: Term) -> Iterator[Span]:
     """Everything bracketed within a term: arguments, window definitions, subscripts."""
     index = term.span.first
     while index < term.span.last:
@@ -134,14 +150,14 @@ def aggregates(source: Source, span: Span) -> Iterator[Term]:
         if term.function is not None and not term.over and aggregate(term.function):
             yield term
             continue
-        for inside in _insides(source, term):
+        for inside in insides(source, term):
             yield from aggregates(source, inside)
 
 
 def reads_rows(source: Source, span: Span) -> bool:
     """The expression names something that is not a function: it may differ from row to row."""
     for term in terms(source, span):
-        if term.function is None or any(reads_rows(source, inside) for inside in _insides(source, term)):
+        if term.function is None or any(reads_rows(source, inside) for inside in insides(source, term)):
             return True
         if aggregate(term.function):
             return True
@@ -164,7 +180,7 @@ def liftable(source: Source, span: Span) -> Iterator[Span]:
 
 
 def _lift_inside(source: Source, term: Term, within: Span) -> Iterator[Span]:
-    for inside in _insides(source, term):
+    for inside in insides(source, term):
         if inside.first in within:
             yield from liftable(source, inside)
 
