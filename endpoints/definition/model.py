@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 from endpoints.definition.defaults import Default
 from endpoints.errors import EndpointsError, Problem
 from endpoints.types import ClickHouseType, Value
 
-LIVE_REASONS = frozenset({"missing", "stale", "failed", "breached"})
+_LONGEST_NAME: Final = 128
+LIVE_REASONS: Final = frozenset({"missing", "stale", "failed", "breached"})
 
 
 class UnknownEndpoint(EndpointsError):
@@ -222,6 +224,8 @@ class Definitions:
 
     def near(self, name: str) -> tuple[str, ...]:
         """Up to three names like this one, best first."""
+        if len(name) > _LONGEST_NAME:
+            return ()
         close = difflib.get_close_matches(name.lower(), self._folded, n=3)
         return tuple(self._folded[folded] for folded in close)
 

@@ -68,7 +68,7 @@ def _check_used(
     at: Path_,
     sql_file: str,
 ) -> None:
-    for name in models.keys() - uses.keys():
+    for name in (name for name in models if name not in uses):
         near = difflib.get_close_matches(name, uses, n=1)
         known = ", ".join(uses) or "none"
         fix = f"Use it as {{{name}:Type}}, or remove it. Variables there: {known}."

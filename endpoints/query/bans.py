@@ -120,7 +120,7 @@ def _statements(tokens: Sequence[Token]) -> Iterator[Ban]:
 
 
 def _clauses(tokens: Sequence[Token]) -> Iterator[Ban]:
-    """INTO OUTFILE, FORMAT and statements that are no SELECT, wherever they stand."""
+    """INTO OUTFILE, FORMAT, WITH TOTALS and statements that are no SELECT, wherever they stand."""
     operand = operand_positions(tokens)
     for index, token in enumerate(tokens):
         previous = tokens[index - 1] if index else None
@@ -134,6 +134,9 @@ def _clauses(tokens: Sequence[Token]) -> Iterator[Ban]:
         elif token.word == "FORMAT" and following.kind in (Kind.WORD, Kind.QUOTED) and not operand[index]:
             fix = "Remove it: callers choose with `format=` or Accept."
             yield Ban("format_clause", "FORMAT is not the query's to choose.", fix, token.line)
+        elif token.word == "WITH" and following.word == "TOTALS" and not operand[index]:
+            fix = "Use WITH ROLLUP, or UNION ALL with the total."
+            yield Ban("with_totals", "Totals are no row, and an answer has only rows.", fix, token.line)
         elif token.word == "PARALLEL" and following.word == "WITH" and not operand[index]:
             message = "PARALLEL WITH begins a second statement."
             yield Ban("several_statements", message, "Keep one SELECT.", token.line)

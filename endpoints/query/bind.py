@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from itertools import islice
 from typing import Final
 
 from endpoints.definition.model import Variable, Version
@@ -30,6 +31,8 @@ from endpoints.warehouse.protocol import Statement
 
 MAX_VALUE_BYTES: Final = 8192
 """The longest value a caller may send, as text in UTF-8 (design §3)."""
+_SHOWN_UNKNOWN: Final = 20
+_SHOWN_NAME: Final = 128
 
 
 class PinNotApplicable(EndpointsError):
@@ -100,21 +103,20 @@ def bind(
 
 
 def _unknown(version: Version, given: Mapping[str, object]) -> Iterator[FieldError]:
-    for name in given:
-        if name not in version.variables:
-            near = difflib.get_close_matches(name, version.variables, n=1)
-            known = ", ".join(version.variables) or "none"
-            hint = f"Did you mean {near[0]}?" if near else f"Variables here: {known}."
-            yield FieldError(name[:128], "unknown_variable", f"There is no such variable. {hint}")
+    """The fields that are no variable. Some are enough, shortened: a body can hold a million long ones."""
+    unknown = (name[:_SHOWN_NAME] for name in given if name not in version.variables)
+    for name in islice(unknown, _SHOWN_UNKNOWN):
+        near = difflib.get_close_matches(name, version.variables, n=1)
+        known = ", ".join(version.variables) or "none"
+        hint = f"Did you mean {near[0]}?" if near else f"Variables here: {known}."
+        yield FieldError(name, "unknown_variable", f"There is no such variable. {hint}")
 
 
 def _missing(variable: Variable) -> str:
-    example = (
-        ""
-        if variable.example is None or variable.private
-        else f", as in {show_value(variable.type, variable.example)}"
-    )
-    return f"A value of type {variable.type} is needed{example}."
+    if variable.example is None or variable.private:
+        return f"A value of type {variable.type} is needed."
+    example = show_value(variable.type, variable.example)
+    return f"A value of type {variable.type} is needed, as in {example}."
 
 
 def _pinned(variable: Variable, pin: object, given: Mapping[str, object], timezone: str) -> Value:

@@ -61,6 +61,8 @@ REFUSED = [
     ("SELECT 1 INTO OUTFILE '/tmp/x'", "into_outfile"),
     ("SELECT 1 into/**/outfile '/tmp/x' format CSV", "into_outfile"),
     ("(SELECT 1) INTO OUTFILE '/tmp/x'", "into_outfile"),
+    ("SELECT a, count() FROM t GROUP BY a WITH TOTALS ORDER BY a", "with_totals"),
+    ("SELECT * FROM (SELECT a FROM t GROUP BY a WITH TOTALS)", "with_totals"),
     ("SELECT 1 FORMAT JSON", "format_clause"),
     ("SELECT a FROM t format Null", "format_clause"),
     ("SELECT a, b FROM t ORDER BY a DESC FORMAT `CSV`", "format_clause"),
