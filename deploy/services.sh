@@ -32,6 +32,13 @@ running() { [ -f "$1" ] && kill -0 "$(cat "$1")" 2>/dev/null; }
 
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
+# A server that is not ours would be taken for the one that is started here.
+check_free() {
+  answers "$2" || return 0
+  say "port $2 is taken by something else: stop that, or set SERVICES_$1_PORT" >&2
+  exit 1
+}
+
 # Waits until a port answers, or ends with the log of what did not start.
 await() {
   local name=$1 port=$2 log=$3
@@ -83,6 +90,7 @@ XML
 start_clickhouse() {
   local home=$root/clickhouse
   running "$home/pid" && answers "$clickhouse_port" && { say "ClickHouse already on 127.0.0.1:$clickhouse_port"; return; }
+  check_free CLICKHOUSE "$clickhouse_port"
   need clickhouse-server clickhouse-server
   mkdir -p "$home"/{data,tmp,user_files}
   clickhouse_config "$home"
@@ -95,6 +103,7 @@ start_clickhouse() {
 start_redis() {
   local home=$root/redis
   running "$home/pid" && answers "$redis_port" && { say "Redis already on 127.0.0.1:$redis_port"; return; }
+  check_free REDIS "$redis_port"
   need redis-server redis-server
   mkdir -p "$home"
   redis-server --bind 127.0.0.1 --port "$redis_port" --dir "$home" --pidfile "$home/pid" --daemonize yes \

@@ -104,10 +104,14 @@ class NativeResult(RunningQuery):
             parameters = {name: render_parameter(t, value) for name, (t, value) in values.items()}
         else:
             sql = with_literals(sql, lambda name: render_literal(*values[name]))
-        settings = {**{name: _plain(value) for name, value in own_settings(sql)}, **_cap_settings(self.caps)}
+        own = {name: _plain(value) for name, value in own_settings(statement.sql)}
         with as_our_errors():
             self._reader = self._connection.begin(
-                sql, parameters, settings, timeout=self.caps.timeout, query_id=self.query_id
+                sql,
+                parameters,
+                {**own, **_cap_settings(self.caps)},
+                timeout=self.caps.timeout,
+                query_id=self.query_id,
             )
         self.columns = self._connection.columns
         check_storable(self.columns)

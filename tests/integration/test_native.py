@@ -126,14 +126,14 @@ def test_the_query_id_is_the_servers(clickhouse_url: str, connect: Connect) -> N
     assert b"mine-2" in batch.column(0).to_pylist()
 
 
-def test_connections_are_reused(clickhouse_url: str, connect: Connect, admin: Client) -> None:
+def test_connections_are_reused(clickhouse_url: str, connect: Connect) -> None:
     warehouse = connect(clickhouse_url)
-    count = "SELECT value FROM system.metrics WHERE metric = 'TCPConnection'"
-    rows(warehouse, "SELECT 1")
-    before = admin.execute(count)
-    for _ in range(20):
-        rows(warehouse, "SELECT 1")
-    assert admin.execute(count) == before
+    ports = []
+    for number in range(10):
+        sql = f"SELECT port FROM system.processes WHERE query_id = 'reuse-{number}'"
+        with warehouse.run(Statement(sql), Caps(), query_id=f"reuse-{number}") as result:
+            ports += [port for batch in result for port in batch.column(0).to_pylist()]
+    assert (len(ports), len(set(ports))) == (10, 1)
 
 
 def test_a_time_without_zone_is_the_servers(clickhouse_url: str, connect: Connect) -> None:

@@ -188,6 +188,7 @@ def test_a_querys_own_settings_count(warehouse: Warehouse, ask: Any) -> None:
     sql = "SELECT value FROM system.settings WHERE name = 'max_block_size'"
     own = "SETTINGS max_block_size = 123, max_threads = 1"
     assert ask(warehouse, f"{sql} {own}").to_pylist() == [{"value": b"123"}]
+    assert [str(c.type) for c in warehouse.describe(Statement(f"{sql} {own}"))] == ["String"]
 
 
 def test_a_failure_after_many_rows(warehouse: Warehouse, ask: Any) -> None:
