@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from endpoints.definition import Version
-from endpoints.errors import Corrupt, StoreUnavailable
+from endpoints.errors import Corrupt, EndpointsError, StoreUnavailable
 from endpoints.lake.follow import Follower
 from endpoints.lake.manifest import Manifest
 from endpoints.lake.publish import Lake
@@ -74,7 +74,13 @@ class Assets:
         )
 
     def _read(self, manifest: Manifest, plan: Plan, bound: Bound, limit: int, offset: int) -> Rows:
-        return self._reader.read(manifest, plan, bound, limit=limit, offset=offset, max_rows=limit)
+        try:
+            return self._reader.read(manifest, plan, bound, limit=limit, offset=offset, max_rows=limit)
+        except EndpointsError:
+            raise
+        except Exception as error:  # whatever it is, the answer can still come from ClickHouse
+            log.exception("%s: snapshot %d cannot be read", plan.key, manifest.number)
+            raise Corrupt(f"snapshot {manifest.number}", type(error).__name__) from error
 
     def is_corrupt(self, manifest: Manifest) -> bool:
         """Whether this snapshot could not be read a moment ago."""

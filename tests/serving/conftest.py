@@ -20,7 +20,7 @@ from endpoints.errors import WarehouseError
 from endpoints.keys import KeyStore
 from endpoints.lake.manifest import UNPARTITIONED, Server
 from endpoints.lake.publish import Lake
-from endpoints.query.plan import Plan, make_plan
+from endpoints.query.plan import Plan, check_plan, make_plan
 from endpoints.settings import Settings
 from endpoints.types import Column
 from endpoints.warehouse import open_warehouse
@@ -86,6 +86,13 @@ versions:
   1: {freshness: 1h, live_when: [missing], materialize: {schedule: hourly}}
 """,
         {1: USAGE_SQL},
+    ),
+    "since": (
+        "current: 1\nversions: {1: {materialize: {schedule: hourly}}}\n",
+        {
+            1: "SELECT event, count() AS events, uniqExact(amount) AS amounts FROM events"
+            " WHERE customer_id = {customer_id:String} AND day >= {since:Date} GROUP BY event ORDER BY event"
+        },
     ),
     "numbers": (
         """
@@ -235,12 +242,14 @@ class Stand:
         version = self.version(key)
         plan = make_plan(version)
         assert isinstance(plan, Plan), plan
+        plan = check_plan(plan, version, self.warehouse.inner)
+        assert isinstance(plan, Plan), plan
         attempt = self.lake.begin(
             version.endpoint, version.number, fingerprint=version.fingerprint, run_id="run-1"
         )
         with self.warehouse.inner.run(Statement(plan.materialize_sql), Caps(None, None, None)) as result:
             columns = result.columns
-            with attempt.writer(UNPARTITIONED, columns, sort=[d.column for d in plan.dimensions]) as writer:
+            with attempt.writer(UNPARTITIONED, columns, sort=[d.column for d in plan.seek]) as writer:
                 for batch in result:
                     writer.write(batch)
                 files = writer.close()

@@ -10,6 +10,7 @@ import pytest
 
 from endpoints.errors import BadQuery, OverLimit, QueryTimeout, WarehouseError, WarehouseUnavailable
 from endpoints.lake.manifest import Server
+from endpoints.lake.read import AssetReader
 from endpoints.query.bind import Bound, live_statement
 from endpoints.types import example_value
 
@@ -220,3 +221,24 @@ def test_asset_and_live_give_the_same_answer(stand, serve: Serve) -> None:
         live = client.get(asset.url.copy_add_param("refresh", "direct"))
         assert asset.text == live.text
         assert asset.headers["x-endpoint-has-more"] == live.headers["x-endpoint-has-more"]
+
+
+def test_a_reader_that_breaks_is_no_reason_to_break(stand, serve: Serve, monkeypatch, caplog) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise KeyError("a mistake of ours")
+
+    monkeypatch.setattr(AssetReader, "read", broken)
+    stand.publish("usage@2")
+    body = serve().get("/endpoints/usage/run", params=ACME).json()
+    assert (body["source"], body["reason"]) == ("live", "corrupt")
+    assert "a mistake of ours" in caplog.text
+
+
+def test_what_the_plan_leaves_to_read_time(stand, serve: Serve) -> None:
+    stand.publish("since")
+    client = serve()
+    params = {"customer_id": "acme", "since": "2026-01-02"}
+    for more in ({}, {"refresh": "direct"}):
+        body = client.get("/endpoints/since/run", params={**params, **more}).json()
+        assert body["results"] == [["click", 2, 2]]
+        assert body["source"] == ("live" if more else "asset")
