@@ -16,9 +16,10 @@ import pyarrow as pa
 
 from endpoints.definition import Contract, Version
 from endpoints.errors import ContractBreach, EndpointsError
-from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry, Server
+from endpoints.lake.manifest import UNPARTITIONED, CheckResult, Manifest, PartitionEntry, Server
 from endpoints.lake.publish import Attempt, Lake, Superseded
 from endpoints.query.plan import Plan, Refusal, Refused, check_plan, make_plan
+from endpoints.query.widest import widest
 from endpoints.types import storage_schema
 from endpoints.warehouse.protocol import Caps, ServerInfo, Statement, Warehouse
 
@@ -128,12 +129,14 @@ def _write(
     # pandera takes most of a second to import: not for loading a code location, which every run does.
     from endpoints.contract import Audit
 
+    contract, checks = version.contract or Contract(), tuple[CheckResult, ...]()
+    if plan.finish_sql is not None:  # what is stored are parts of answers
+        checks, contract = _audit_answers(version, plan, warehouse), Contract()
     caps = Caps(max_rows=version.limits.max_asset_rows)
     began, rows, size = time.monotonic(), 0, 0
     first: list[pa.RecordBatch] = []
     with warehouse.run(Statement(plan.materialize_sql), caps) as result:
-        within = {d.column: d.variable for d in plan.seek if d.variable is not None}
-        contract = version.contract or Contract()
+        within = _within(plan)
         audit = Audit(contract, result.columns, unique_within=within, timezone=result.timezone)
         with audit, attempt.writer(UNPARTITIONED, result.columns, sort=tuple(within)) as writer:
             for batch in result:
@@ -143,9 +146,32 @@ def _write(
                 rows, size = rows + batch.num_rows, size + batch.nbytes
                 watch(Progress(rows, size, time.monotonic() - began))
             files = writer.close()
-            checks = audit.finish()
+            checks += audit.finish()
         entry = attempt.entry(files, result.columns, as_of=server.now, checks=checks)
     return entry, pa.Table.from_batches(first, storage_schema(result.columns)).slice(0, PREVIEW_ROWS)
+
+
+def _audit_answers(version: Version, plan: Plan, warehouse: Warehouse) -> tuple[CheckResult, ...]:
+    """Hold the contract to whole answers, in a query of its own: the widest for each set of seek values."""
+    from endpoints.contract import Audit
+
+    if version.contract is None:
+        return ()
+    answers = make_plan(widest(version, _within(plan).values()))
+    if isinstance(answers, Refused) or answers.finish_sql is not None:
+        why = "its contract cannot be checked: leave out `contract`, or `materialize`"
+        raise NotMaterializable(f"{version.key} runs live only: {why}.")
+    with warehouse.run(Statement(answers.materialize_sql), Caps()) as result:
+        within = _within(answers)
+        with Audit(version.contract, result.columns, unique_within=within, timezone=result.timezone) as audit:
+            for batch in result:
+                audit.add(batch)
+            return audit.finish()
+
+
+def _within(plan: Plan) -> dict[str, str]:
+    """The seek dimensions: hidden column → variable."""
+    return {d.column: d.variable for d in plan.seek if d.variable is not None}
 
 
 def _paced(watch: Watch) -> Watch:

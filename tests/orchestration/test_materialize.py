@@ -185,6 +185,30 @@ def test_runs_at_once_are_all_recorded(project: Project) -> None:
     assert head(project).partitions[UNPARTITIONED].as_of == newest
 
 
+PARTS_SQL = """
+SELECT item, count() AS orders, sum(amount) AS total
+FROM sales
+WHERE shop = {shop:String} AND amount >= {least:UInt32}
+GROUP BY item
+ORDER BY item
+"""
+
+
+def test_where_parts_are_stored_the_contract_is_held_to_whole_answers(
+    project: Project, warehouse: Warehouse
+) -> None:
+    contract = {"columns": {"total": {"type": "UInt64", "le": 7}}, "unique": ["item"], "rows": {"max": 3}}
+    project.define("sales", PARTS_SQL, materialize=HOURLY, contract=contract)
+    done = run(project, warehouse)
+    assert [c.name for c in done.entry.columns if not c.name.startswith("__")] == []
+    assert [check.name for check in done.entry.checks] == ["total.type", "total.le", "unique", "rows"]
+    project.sell(pl.concat([project.sales, project.sales]))
+    with pytest.raises(
+        ContractBreach, match=r"total: 3 values not allowed by \[le\], for example 12; 14; 10"
+    ):
+        run(project, warehouse)
+
+
 def test_types_of_the_contract_are_clickhouses(project: Project, warehouse: Warehouse) -> None:
     project.define(
         "sales",

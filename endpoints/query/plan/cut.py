@@ -93,8 +93,6 @@ class _Cutter:
             self._refuse("unreadable", select.whole, "a SELECT without FROM")
         if known_width(select) is None:
             self._refuse("star", select.item_list)
-        if self.version.contract is not None:
-            self._refuse("contract", select.whole)
         for body in (select.item_list, *(select.clauses[name] for name in _ABOVE if name in select.clauses)):
             names_table = any(source.word(i) == "IN" and source.tokens[i + 1].name for i in body)
             if source.has_word(body, "SELECT") or names_table:

@@ -82,10 +82,6 @@ REASONS: dict[str, tuple[str, str]] = {
         "`*` over rows that a variable filters below another step",
         "Name the columns.",
     ),
-    "contract": (
-        "the answer is made when rows are read, so that no contract can be held against stored rows",
-        "Leave the contract out, or filter by `=` and GROUP BY keys only.",
-    ),
     "subquery_above": (
         "a subquery above rows that a variable filters",
         "Join it in FROM, or ask for it in an endpoint of its own.",
