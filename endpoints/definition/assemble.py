@@ -258,11 +258,10 @@ class _Assembly:
         try:
             type_ = parse_type(type_text)
             check_storable([Column("column", type_)])
-        except UnsupportedType as error:
-            fix = "Write the type as DESCRIBE shows it, as in UInt64."
-            self._report(
-                (*at, "type"), "bad_contract_type", f"{type_text!r} is no column's type: {error}", fix
-            )
+        except UnsupportedType:
+            message = f"No column can have the type {type_text!r}."
+            fix = "Write a type that can be stored, as DESCRIBE shows it: UInt64, Nullable(String), Date."
+            self._report((*at, "type"), "bad_contract_type", message, fix)
             return
         for key, value in values.items():
             for item in value if isinstance(value, list) else [] if value is None else [value]:

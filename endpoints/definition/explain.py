@@ -103,7 +103,7 @@ def _report(document: Document, details: ErrorDetails) -> None:
         fix = f"{fix[0].upper()}{fix[1:].rstrip('.')}." if fix else ""
         document.report(path, "invalid_value", f"{key}: {message}.", fix)
     else:
-        document.report(path, "invalid_value", f"{key}: {_sentence(details)}", _bounds_fix(path, details))
+        _report_bound(document, details)
 
 
 def _report_unknown(document: Document, path: Path_) -> None:
@@ -166,26 +166,24 @@ def _type_fix(kind: str, details: ErrorDetails) -> str:
         return f"Write [{value}]."
     if kind == "bool_type" and str(value).lower() in ("yes", "no", "on", "off"):
         return f"Write {'true' if str(value).lower() in ('yes', 'on') else 'false'}."
-    return f"Write {_EXPECTED[kind]}."
+    return f"Write {_EXPECTED[kind] if 'mapping' not in _EXPECTED[kind] else '`key: value` lines under it'}."
 
 
-def _sentence(details: ErrorDetails) -> str:
-    got = "" if isinstance(details["input"], dict | list) else f", not {_show_input(details['input'])}"
-    text = details["msg"].removeprefix("Input ").removeprefix("String ")
-    return f"{text}{got}."
-
-
-def _bounds_fix(path: Path_, details: ErrorDetails) -> str:
+def _report_bound(document: Document, details: ErrorDetails) -> None:
+    """A value of the right type that is too small, too large, too short or of the wrong form."""
+    path, limits = details["loc"], details.get("ctx", {})
+    key, got = _shown(path), _show_input(details["input"])
     if path[-1] == "rate":
-        return "Write a number per second, minute, hour or day, as in 600/minute."
-    if path[-1] == "versions":
-        return "Write at least `versions: {1: }` and the query in v1.sql."
-    limits = details.get("ctx", {})
-    if "ge" in limits:
-        return f"Write {limits['ge']} or more."
-    if "le" in limits:
-        return f"Write {limits['le']} or less."
-    return "Write at least one, or remove the key."
+        what, fix = f"is {got}", "Write a number per second, minute, hour or day, as in 600/minute."
+    elif "ge" in limits:
+        what, fix = f"is {got}", f"Write {limits['ge']} or more."
+    elif "le" in limits:
+        what, fix = f"is {got}", f"Write {limits['le']} or less."
+    elif path == ("versions",):
+        what, fix = "is empty", "Write at least `versions: {1: }` and the query in v1.sql."
+    else:
+        what, fix = "is empty", "Write at least one, or remove the key."
+    document.report(path, "invalid_value", f"{key} {what}.", fix)
 
 
 def _remove(data: dict[str, Any], details: ErrorDetails) -> None:

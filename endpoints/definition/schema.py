@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from endpoints.definition.schedule import CADENCES, parse_schedule
 from endpoints.units import parse_duration, parse_size
 
-SCHEMA_ID = "endpoint.schema.json"
+SCHEMA_ID: Final = "endpoint.schema.json"
+MAX_COUNT: Final = 2**53  # what JSON readers count exactly, and less than any integer setting of ClickHouse
 
 _SCALAR_SCHEMA: dict[str, Any] = {"type": ["string", "number", "boolean", "null"]}
 _BOUND_SCHEMA: dict[str, Any] = {"type": ["string", "number"]}
@@ -72,7 +73,7 @@ DurationOrZero = Annotated[timedelta, _text(parse_duration, "60s or 0s"), WithJs
 Size = Annotated[
     int,
     BeforeValidator(_parse_size),
-    Field(ge=1),
+    Field(ge=1, le=MAX_COUNT),
     WithJsonSchema({"type": ["string", "integer"], "examples": ["1GiB"]}),
 ]
 Date = Annotated[date, _text(_parse_date, "2026-01-31"), WithJsonSchema({"type": "string", "format": "date"})]
@@ -174,8 +175,8 @@ class ColumnContractYaml(_Mapping):
 class RowsYaml(_Mapping):
     """How many rows the whole asset may have."""
 
-    min: int | None = Field(None, ge=0, description="Fewest rows.")
-    max: int | None = Field(None, ge=0, description="Most rows.")
+    min: int | None = Field(None, ge=0, le=MAX_COUNT, description="Fewest rows.")
+    max: int | None = Field(None, ge=0, le=MAX_COUNT, description="Most rows.")
 
 
 class ContractYaml(_Mapping):
@@ -192,14 +193,14 @@ class LimitsYaml(_Mapping):
     timeout: Duration = Field(
         timedelta(seconds=10), description="Longest live run.", json_schema_extra={"default": "10s"}
     )
-    max_rows: int = Field(50_000, ge=1, description="Most rows of one answer.")
+    max_rows: int = Field(50_000, ge=1, le=MAX_COUNT, description="Most rows of one answer.")
     max_memory: Size | None = Field(None, description="Most memory of a live run.")
     rate: str | None = Field(
         None,
         pattern=r"^[1-9]\d{0,8}/(second|minute|hour|day)$",
         description="Requests per key, as in 600/minute.",
     )
-    max_asset_rows: int | None = Field(None, ge=1, description="Most rows of the asset.")
+    max_asset_rows: int | None = Field(None, ge=1, le=MAX_COUNT, description="Most rows of the asset.")
 
 
 class VersionYaml(_Mapping):

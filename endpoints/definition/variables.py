@@ -82,12 +82,11 @@ def _check_optional(sql: str, uses: Sequence[Placeholder], sql_file: str) -> lis
     for use in uses:
         refusal = optional_conjunct(sql, use)
         if isinstance(refusal, str):
-            fix = (
-                "Make it one condition, joined by AND, of WHERE or HAVING; or give it a default instead: "
-                f"({{{use.name}:{use.type_text}}} = '' OR …)."
-            )
+            fix = "Make it one condition, joined by AND, of WHERE or HAVING"
+            if use.type_text == "String":
+                fix += f"; or give it the default '' and write ({{{use.name}:String}} = '' OR …)"
             message = f"{use.name!r} is optional, but {refusal}."
-            problems.append(Problem(sql_file, use.line, "optional_not_conjunct", message, fix))
+            problems.append(Problem(sql_file, use.line, "optional_not_conjunct", message, f"{fix}."))
     return problems
 
 

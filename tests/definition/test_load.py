@@ -4,6 +4,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from endpoints.definition import (
     BrokenEndpoint,
@@ -248,6 +251,66 @@ def test_files_that_are_no_text(project) -> None:
         ("odd/endpoint.yaml", 2, "not_utf8"),
     ]
     assert "bom" in definitions.endpoints
+
+
+WORDS = [
+    "current",
+    "versions",
+    "variables",
+    "1",
+    "2",
+    "limits",
+    "rows",
+    "enum",
+    "default",
+    "optional",
+    "true",
+    "60s",
+]
+WORDS += [
+    "contract",
+    "columns",
+    "type",
+    "materialize",
+    "partitions",
+    "by",
+    "day",
+    "start",
+    "live_when",
+    "[]",
+    "{}",
+]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
+    max_leaves=12,
+)
+ANYTHING = settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@ANYTHING
+@given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode), st.text(max_size=40))
+def test_no_file_raises(project, content: bytes, sql: str) -> None:
+    project.write("usage", v1=sql)
+    (project.folder / "usage" / "endpoint.yaml").write_bytes(content)
+    definitions = load_definitions(project.folder)
+    assert ("usage" in definitions.broken) != ("usage" in definitions.endpoints)
+
+
+@ANYTHING
+@given(VALUES, VALUES)
+def test_no_content_raises(project, data: object, version: object) -> None:
+    """Data of any shape, at the top and where a version belongs."""
+    sql = "SELECT {default:Date}, {enum:Array(UInt8)} FROM t WHERE a = {optional:String}"
+    for content in (data, {"current": 1, "versions": {"1": version}}):
+        project.write("usage", yaml.safe_dump(content, allow_unicode=True), v1=sql)
+        definitions = load_definitions(project.folder)
+        assert ("usage" in definitions.broken) != ("usage" in definitions.endpoints)
+        for problem in definitions.problems:
+            assert problem.fix
+            assert problem.line >= 1
 
 
 def test_a_project_may_allow_more(project) -> None:
