@@ -14,14 +14,13 @@ from datetime import timedelta
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from endpoints.definition import Definitions, Version
 from endpoints.errors import ContractBreach, EndpointsError, StoreUnavailable, WarehouseUnavailable
 from endpoints.lake.layout import version_folder
 from endpoints.lake.publish import Lake
 from endpoints.settings import Settings
-from endpoints.types import Column, json_values
+from endpoints.types import json_values
 from endpoints.units import show_duration
 from endpoints.warehouse import open_warehouse
 from orchestration.catalog import Listed
@@ -151,7 +150,6 @@ def _freshness(version: Version) -> dg.FreshnessPolicy:
 
 def _metadata(done: Materialized, settings: Settings) -> dict[str, Any]:
     version, entry = done.version, done.entry
-    shown = tuple(column for column in entry.columns if not column.name.startswith("__"))
     folder = f"{settings.lake_url.rstrip('/')}/{version_folder(version.endpoint, version.number)}"
     return {
         "dagster/row_count": entry.rows,
@@ -160,10 +158,10 @@ def _metadata(done: Materialized, settings: Settings) -> dict[str, Any]:
                 dg.TableColumn(
                     c.name, str(c.type), constraints=dg.TableColumnConstraints(nullable=c.type.nullable)
                 )
-                for c in shown
+                for c in done.columns
             ]
         ),
-        "preview": dg.MetadataValue.md(_preview(done.preview, shown, done.manifest.server.timezone)),
+        "preview": dg.MetadataValue.md(_preview(done)),
         "snapshot": entry.snapshot,
         "bytes": entry.bytes,
         "as_of": dg.MetadataValue.timestamp(entry.as_of),
@@ -173,8 +171,12 @@ def _metadata(done: Materialized, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _preview(rows: pa.Table, columns: tuple[Column, ...], timezone: str) -> str:
-    """The first rows as a Markdown table."""
+def _preview(done: Materialized) -> str:
+    """The first rows as a Markdown table: answers, or what is stored where answers are made when read."""
+    rows, timezone = done.preview, done.manifest.server.timezone
+    stored = [column for column in done.entry.columns if column.name in rows.column_names]
+    answers = {column.name for column in done.columns}
+    columns = [column for column in stored if column.name in answers] or stored
     values = [json_values(rows[c.name].combine_chunks(), c.type, timezone=timezone) for c in columns]
     lines = [[c.name for c in columns], ["---"] * len(columns), *zip(*values, strict=True)]
     return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)

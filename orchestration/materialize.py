@@ -19,8 +19,9 @@ from endpoints.errors import ContractBreach, EndpointsError
 from endpoints.lake.manifest import UNPARTITIONED, CheckResult, Manifest, PartitionEntry, Server
 from endpoints.lake.publish import Attempt, Lake, Superseded
 from endpoints.query.plan import Plan, Refusal, Refused, check_plan, make_plan
+from endpoints.query.plan.check import live_example
 from endpoints.query.widest import widest
-from endpoints.types import storage_schema
+from endpoints.types import Column, storage_schema
 from endpoints.warehouse.protocol import Caps, ServerInfo, Statement, Warehouse
 
 PROGRESS_EVERY = 0.5
@@ -44,9 +45,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Materialized:
-    """What is published now. `superseded`: a run that began later had published before this one."""
+    """What is published now, and the columns of the answers that are read from it.
+
+    `superseded`: a run that began later had published before this one.
+    """
 
     version: Version
+    columns: tuple[Column, ...]
     manifest: Manifest
     partition: str
     entry: PartitionEntry
@@ -68,12 +73,18 @@ def materialize(
     attempt = lake.begin(version.endpoint, version.number, fingerprint=version.fingerprint, run_id=run_id)
     with _recorded(attempt):
         plan = _checked(plan, version, warehouse)
+        columns = warehouse.describe(live_example(version))
         server = warehouse.server()
         entry, preview = _write(version, plan, warehouse, server, attempt, _paced(watch))
         published = attempt.publish({UNPARTITIONED: entry}, Server(server.version, server.timezone))
-    current = published.manifest.partitions[UNPARTITIONED]
     return Materialized(
-        version, published.manifest, UNPARTITIONED, current, preview, isinstance(published, Superseded)
+        version,
+        columns,
+        published.manifest,
+        UNPARTITIONED,
+        published.manifest.partitions[UNPARTITIONED],
+        preview,
+        superseded=isinstance(published, Superseded),
     )
 
 
