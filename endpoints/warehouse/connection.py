@@ -25,6 +25,7 @@ from clickhouse_driver.util.escape import escape_chars_map
 from endpoints.errors import BadQuery, QueryTimeout, WarehouseUnavailable
 from endpoints.types import Column, check_storable, driver_type, parse_type
 from endpoints.warehouse.failures import TIMEOUT_EXCEEDED, failure
+from endpoints.warehouse.protocol import Caps
 
 _REVISION_WITH_PARAMETERS: Final = 54459
 _REVISION_WITH_TEXT_SETTINGS: Final = 54429
@@ -94,11 +95,13 @@ class _ArrowTypes:
 class Connection(Client):  # type: ignore[misc]
     """A connection for one query at a time; only `cancel` may come from another thread.
 
-    `timezone` is the server's; `columns` are the running query's once it has begun.
+    `timezone` is the server's; `columns` are the running query's once it has begun; `reused` says that it has
+    waited for a query, and so may have died unnoticed.
     """
 
     timezone: str
     columns: tuple[Column, ...] = ()
+    reused = False
 
     @classmethod
     def open(cls, url: str) -> Connection:
@@ -133,12 +136,13 @@ class Connection(Client):  # type: ignore[misc]
         self,
         sql: str,
         parameters: Mapping[str, str],
-        settings: Mapping[str, Any],
+        settings: Mapping[str, str],
+        caps: Caps,
         *,
-        timeout: timedelta | None,
         query_id: str,
     ) -> pa.RecordBatchReader:
-        """Send a query and wait for its header. `parameters` are rendered as ClickHouse's own text form."""
+        """Send a query and wait for its header. `parameters` are rendered in ClickHouse's own text form."""
+        timeout = caps.timeout
         self.columns, self._waited = (), 0.0
         self._patience = None if timeout is None else (timeout + _GRACE).total_seconds()
         silence = _SILENCE if timeout is None else min(_SILENCE, timeout + _GRACE)
@@ -148,7 +152,7 @@ class Connection(Client):  # type: ignore[misc]
             sql,
             params=sent or None,
             query_id=query_id,
-            settings={**settings, **self._limits(timeout), "server_side_params": bool(sent)},
+            settings={**settings, **self._limits(caps), "server_side_params": bool(sent)},
             arrow_types=_ArrowTypes(self),
         )
 
@@ -214,13 +218,13 @@ class Connection(Client):  # type: ignore[misc]
             self._end_query()
             raise QueryTimeout("the query did not stop at its timeout", TIMEOUT_EXCEEDED) from None
 
-    def _limits(self, timeout: timedelta | None) -> dict[str, Any]:
-        """Read-only, and the time limit: whole seconds where the server cannot take less."""
-        seconds = timeout.total_seconds() if timeout else 0.0
-        textual = self.connection.server_info.used_revision >= _REVISION_WITH_TEXT_SETTINGS
-        limits = {"max_execution_time": f"{seconds:.3f}" if textual else math.ceil(seconds)}
+    def _limits(self, caps: Caps) -> dict[str, Any]:
+        """Read-only, and the caps; whole seconds where the server cannot take less."""
+        limits: dict[str, Any] = caps.settings()
+        if self.connection.server_info.used_revision < _REVISION_WITH_TEXT_SETTINGS and caps.timeout:
+            limits["max_execution_time"] = math.ceil(caps.timeout.total_seconds())
         # A profile with readonly=2 lets limits be set, and forbids to touch `readonly` itself.
-        return limits if self._readonly else {"readonly": 1, **limits}
+        return limits if self._readonly else {**limits, "readonly": 1}
 
     def _read_readonly(self) -> int:
         [[value]] = self.execute("SELECT value FROM system.settings WHERE name = 'readonly'")

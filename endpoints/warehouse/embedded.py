@@ -256,18 +256,5 @@ def _request(statement: Statement, caps: Caps, *, run: bool, rows: RowsFile | No
         "rows": None
         if rows is None
         else {"table": rows.table, "structure": rows.structure, "path": str(rows.path)},
-        "caps": _cap_settings(caps),
+        "caps": ", ".join(f"{name} = {value!r}" for name, value in caps.settings().items()),
     }
-
-
-def _cap_settings(caps: Caps) -> str:
-    seconds = caps.timeout.total_seconds() if caps.timeout else 0
-    settings = {
-        "max_execution_time": f"{seconds:.3f}",
-        "timeout_overflow_mode": "'throw'",
-        "timeout_before_checking_execution_speed": "0",
-        "max_result_rows": str(caps.max_rows or 0),
-        "result_overflow_mode": "'throw'",
-        "max_memory_usage": str(caps.max_memory or 0),
-    }
-    return ", ".join(f"{name} = {value}" for name, value in settings.items())

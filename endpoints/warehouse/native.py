@@ -29,6 +29,7 @@ from endpoints.warehouse.text import describe_sql, own_settings, with_literals, 
 
 _QUICK: Final = Caps(timeout=timedelta(seconds=30))
 _IDLE_CONNECTIONS: Final = 8
+_CLOSED: Final = "the warehouse is closed"
 _MICROSECONDS_SINCE: Final = (20, 8)  # the first release that has toUnixTimestamp64Micro
 
 
@@ -106,13 +107,7 @@ class NativeResult(RunningQuery):
             sql = with_literals(sql, lambda name: render_literal(*values[name]))
         own = {name: _plain(value) for name, value in own_settings(statement.sql)}
         with as_our_errors():
-            self._reader = self._connection.begin(
-                sql,
-                parameters,
-                {**own, **_cap_settings(self.caps)},
-                timeout=self.caps.timeout,
-                query_id=self.query_id,
-            )
+            self._reader = self._connection.begin(sql, parameters, own, self.caps, query_id=self.query_id)
         self.columns = self._connection.columns
         check_storable(self.columns)
 
@@ -140,13 +135,13 @@ class _Pool:
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._busy: set[Connection] = set()
-        self._used: set[Connection] = set()
         self._closed = False
 
     def take(self) -> Connection:
         """The connection that waited least, or a new one."""
         with self._lock:
-            self._check_open()
+            if self._closed:
+                raise WarehouseUnavailable(_CLOSED)
             if self._idle:
                 connection = self._idle.pop()
                 self._busy.add(connection)
@@ -157,15 +152,14 @@ class _Pool:
                 self._busy.add(connection)
                 return connection
         connection.disconnect()
-        self._check_open()
-        raise AssertionError
+        raise WarehouseUnavailable(_CLOSED)
 
     def give_back(self, connection: Connection) -> None:
         with self._lock:
             self._busy.discard(connection)
             if not self._closed and len(self._idle) < _IDLE_CONNECTIONS:
+                connection.reused = True
                 self._idle.append(connection)
-                self._used.add(connection)
                 return
         connection.disconnect()
 
@@ -177,11 +171,10 @@ class _Pool:
     def forget_idle(self, dead: Connection) -> bool:
         """Close what waits, since `dead` did not answer. False if `dead` was new: then the server is gone."""
         with self._lock:
-            waited = dead in self._used
-            idle, self._idle, self._used = self._idle, [], set()
+            idle, self._idle = self._idle, []
         for connection in idle:
             connection.disconnect()
-        return waited
+        return dead.reused
 
     def close(self) -> None:
         with self._lock:
@@ -199,20 +192,6 @@ class _Pool:
                 return Connection.open(self._url)
         except BadQuery as error:  # an unknown database, say
             raise WarehouseUnavailable(f"ENDPOINTS_CLICKHOUSE_URL: {error}", error.clickhouse_code) from error
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise WarehouseUnavailable("the warehouse is closed")
-
-
-def _cap_settings(caps: Caps) -> dict[str, Any]:
-    return {
-        "timeout_overflow_mode": "throw",
-        "timeout_before_checking_execution_speed": 0,
-        "max_result_rows": caps.max_rows or 0,
-        "result_overflow_mode": "throw",
-        "max_memory_usage": caps.max_memory or 0,
-    }
 
 
 def _plain(value: str) -> str:

@@ -37,6 +37,20 @@ class Caps:
     max_rows: int | None = None
     max_memory: int | None = None
 
+    def settings(self) -> dict[str, str | int | float]:
+        """The caps as ClickHouse's settings; none where there is no cap: the user's profile may have its own."""
+        given = {
+            "max_execution_time": self.timeout.total_seconds() if self.timeout else None,
+            "max_result_rows": self.max_rows,
+            "max_memory_usage": self.max_memory,
+        }
+        return {
+            "timeout_overflow_mode": "throw",
+            "result_overflow_mode": "throw",
+            "timeout_before_checking_execution_speed": 0,
+            **{name: value for name, value in given.items() if value is not None},
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:

@@ -76,9 +76,18 @@ def test_limits_travel_as_settings(server: ModernServer, modern: NativeWarehouse
     ask(modern, "SELECT 1 AS x SETTINGS max_threads = 1", timeout=0.5, max_rows=7, max_memory=1_000_000)
     _, sent, _ = server.queries[-1]
     assert sent["readonly"] == "1"
-    assert sent["max_execution_time"] == "0.500"
+    assert sent["max_execution_time"] == "0.5"
     assert (sent["max_result_rows"], sent["result_overflow_mode"]) == ("7", "throw")
     assert (sent["max_memory_usage"], sent["max_threads"]) == ("1000000", "1")
+
+
+def test_limits_not_given_leave_the_profiles_own(
+    server: ModernServer, modern: NativeWarehouse, ask: Any
+) -> None:
+    ask(modern, "SELECT 1 AS x", timeout=None)
+    _, sent, _ = server.queries[-1]
+    assert not sent.keys() & {"max_execution_time", "max_result_rows", "max_memory_usage"}
+    assert (sent["result_overflow_mode"], sent["timeout_overflow_mode"]) == ("throw", "throw")
 
 
 def test_limits_are_stronger_than_the_querys_settings(
@@ -91,7 +100,7 @@ def test_limits_are_stronger_than_the_querys_settings(
         max_rows=5,
     )
     _, sent, _ = server.queries[-1]
-    assert (sent["readonly"], sent["max_execution_time"], sent["max_result_rows"]) == ("1", "3.000", "5")
+    assert (sent["readonly"], sent["max_execution_time"], sent["max_result_rows"]) == ("1", "3.0", "5")
 
 
 @pytest.mark.parametrize("readonly", [1, 2])
