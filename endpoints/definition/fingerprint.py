@@ -54,7 +54,8 @@ def lock_parts(
         for v in variables.values()
     }
     return {
-        "sql": _digest([canonical_sql(sql), clock]),
+        "sql": _digest(canonical_sql(sql)),
+        "clock": _digest(clock),
         "variables": _digest(callers_see),
         "contract": _digest(_plain(contract)),
         "partitions": _digest(_start(partitions)),

@@ -24,7 +24,8 @@ _LINE: Final = re.compile(
     re.ASCII,
 )
 _WORDS: Final = {
-    "sql": "SQL or clock",
+    "sql": "SQL",
+    "clock": "clock",
     "variables": "variables (type, default, optional, bucket or pattern)",
     "contract": "contract",
     "partitions": "partition start",

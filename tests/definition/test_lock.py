@@ -85,7 +85,7 @@ def test_changed_sql_names_the_next_version(released) -> None:
     [problem] = lock_problems(released.load(), released.folder)
     assert (problem.file, problem.code) == ("endpoint_defs/usage/endpoint.yaml", "locked_version_changed")
     assert problem.line == 4
-    assert "SQL or clock and variables" in problem.message
+    assert "SQL and variables" in problem.message
     assert "new version, 2" in problem.fix
     released.write("usage", yaml(), v1=SQL + " LIMIT 5")
     [problem] = lock_problems(released.load(), released.folder)
