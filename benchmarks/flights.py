@@ -1,8 +1,8 @@
 """How many answers a second: `python -m benchmarks.flights [--seconds 5] [--json]`.
 
 One carrier's months, out of 336,776 flights, asked for 16 carriers in turn by 32 connections (wrk) of one
-uvicorn worker: from the asset, revalidated (304), from a FastAPI + DuckDB service, and as raw bytes. One server
-at a time on one machine; what counts is the ratios.
+uvicorn worker: from the asset, revalidated (304), from a FastAPI + DuckDB service, and as raw bytes. One
+server at a time on one machine; what counts is the ratios.
 """
 
 from __future__ import annotations
