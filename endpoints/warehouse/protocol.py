@@ -38,7 +38,7 @@ class Caps:
     max_memory: int | None = None
 
     def settings(self) -> dict[str, str | int | float]:
-        """The caps as ClickHouse's settings. Where there is none, the profile of the user may have its own."""
+        """The caps as ClickHouse's settings; for those not given, the user's profile may have its own."""
         given = {
             "max_execution_time": self.timeout.total_seconds() if self.timeout else None,
             "max_result_rows": self.max_rows,

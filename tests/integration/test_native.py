@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -41,6 +42,12 @@ def admin(clickhouse_url: str) -> Iterator[Client]:
     client = Client.from_url(clickhouse_url)
     yield client
     client.disconnect()
+
+
+@pytest.fixture
+def query_id() -> str:
+    """A server runs no two queries of one id, and other runs of these tests use it too."""
+    return str(uuid.uuid4())
 
 
 def rows(warehouse: NativeWarehouse, sql: str, caps: Caps | None = None) -> list[dict[str, Any]]:
@@ -92,25 +99,27 @@ def test_no_connection_is_said_without_the_password(
 # The server's side
 
 
-def test_a_cancelled_query_ends_on_the_server(clickhouse_url: str, connect: Connect, admin: Client) -> None:
+def test_a_cancelled_query_ends_on_the_server(
+    clickhouse_url: str, connect: Connect, admin: Client, query_id: str
+) -> None:
     """Closing the connection alone leaves 18.16 aggregating for ever."""
-    result = connect(clickhouse_url).run(ENDLESS, Caps(), query_id="to-be-cancelled")
+    result = connect(clickhouse_url).run(ENDLESS, Caps(), query_id=query_id)
     threading.Timer(0.2, result.cancel).start()
     with pytest.raises(QueryCancelled):
         list(result)
-    assert gone(admin, "to-be-cancelled")
+    assert gone(admin, query_id)
 
 
 @pytest.mark.parametrize("sql", [ENDLESS.sql, "SELECT number FROM system.numbers"])
 def test_a_result_left_early_ends_on_the_server(
-    clickhouse_url: str, connect: Connect, admin: Client, sql: str
+    clickhouse_url: str, connect: Connect, admin: Client, query_id: str, sql: str
 ) -> None:
-    with connect(clickhouse_url).run(Statement(sql), Caps(), query_id="to-be-left"):
-        assert not gone(admin, "to-be-left", tries=1)
-    assert gone(admin, "to-be-left")
+    with connect(clickhouse_url).run(Statement(sql), Caps(), query_id=query_id):
+        assert not gone(admin, query_id, tries=1)
+    assert gone(admin, query_id)
 
 
-def test_the_time_limit_is_enforced_here_too(clickhouse_url: str, connect: Connect, admin: Client) -> None:
+def test_the_time_limit_is_enforced_here_too(clickhouse_url: str, connect: Connect) -> None:
     """18.16 looks at the clock between blocks only, and counts whole seconds."""
     warehouse = connect(clickhouse_url)
     sql = "SELECT sleep(3) FROM system.numbers LIMIT 20 SETTINGS max_block_size = 1"
@@ -119,19 +128,19 @@ def test_the_time_limit_is_enforced_here_too(clickhouse_url: str, connect: Conne
     assert rows(warehouse, "SELECT 42 AS x") == [{"x": 42}]
 
 
-def test_the_query_id_is_the_servers(clickhouse_url: str, connect: Connect) -> None:
+def test_the_query_id_is_the_servers(clickhouse_url: str, connect: Connect, query_id: str) -> None:
     sql = "SELECT query_id FROM system.processes"
-    with connect(clickhouse_url).run(Statement(sql), Caps(), query_id="mine-2") as result:
+    with connect(clickhouse_url).run(Statement(sql), Caps(), query_id=query_id) as result:
         [batch] = result
-    assert b"mine-2" in batch.column(0).to_pylist()
+    assert query_id.encode() in batch.column(0).to_pylist()
 
 
-def test_connections_are_reused(clickhouse_url: str, connect: Connect) -> None:
+def test_connections_are_reused(clickhouse_url: str, connect: Connect, query_id: str) -> None:
     warehouse = connect(clickhouse_url)
     ports = []
     for number in range(10):
-        sql = f"SELECT port FROM system.processes WHERE query_id = 'reuse-{number}'"
-        with warehouse.run(Statement(sql), Caps(), query_id=f"reuse-{number}") as result:
+        sql = f"SELECT port FROM system.processes WHERE query_id = '{query_id}-{number}'"
+        with warehouse.run(Statement(sql), Caps(), query_id=f"{query_id}-{number}") as result:
             ports += [port for batch in result for port in batch.column(0).to_pylist()]
     assert (len(ports), len(set(ports))) == (10, 1)
 

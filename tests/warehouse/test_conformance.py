@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pyarrow as pa
 import pytest
@@ -314,8 +314,9 @@ def test_many_threads(warehouse: Warehouse, ask: Any) -> None:
 
 
 def test_query_id(warehouse: Warehouse) -> None:
-    with warehouse.run(Statement("SELECT 1"), MINUTE, query_id="mine-1") as result:
-        assert result.query_id == "mine-1"
+    mine = str(uuid4())
+    with warehouse.run(Statement("SELECT 1"), MINUTE, query_id=mine) as result:
+        assert result.query_id == mine
     with warehouse.run(Statement("SELECT 1"), MINUTE) as result:
         assert result.query_id
 
