@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check services bench lock clean
+.PHONY: help setup demo test check parity services bench lock clean
 
 help: ## List these commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ check: setup ## Format, lint, types, and the definitions
 	$(BIN)/mypy
 	$(BIN)/dagster definitions validate -m orchestration.definitions
 	$(BIN)/endpoints validate
+
+parity: setup ## Compare answers from assets with live ones, at random (SEEDS=20000)
+	$(BIN)/python -m tests.parity --seeds $(or $(SEEDS),20000)
 
 bench: setup ## Benchmarks, as ratios to what this machine can do
 	$(BIN)/python -m benchmarks.flights

@@ -4,6 +4,8 @@
 of the query was wrong.
 """
 
+# ruff: noqa: E501  (a table: one row a line)
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -107,6 +109,9 @@ SHAPES = [
     Shape("distinct, range on what is selected", "SELECT DISTINCT i FROM t WHERE i > {i:Int32} ORDER BY i DESC", NUMBERS),
     Shape("limit by, range on its key", "SELECT i, id FROM t WHERE i > {i:Int32} ORDER BY x LIMIT 1 BY i", NUMBERS),
     Shape("condition on nothing", "SELECT id FROM t WHERE k = {k:String} AND 1 = {one:UInt8}", [{"k": "a", "one": 1}, {"k": "a", "one": 2}]),
+    Shape("float equality, both zeros", "SELECT id FROM t WHERE zero = {f:Float64}", [{"f": 0}, {"f": -0.0}]),
+    Shape("float equality under groups", "SELECT i, median(x) AS middle FROM t WHERE zero = {f:Float64} GROUP BY i", [{"f": 0}], "aggregate"),
+    Shape("float equality, merged", "SELECT i, uniq(x) AS many FROM t WHERE zero = {f:Float64} GROUP BY i", [{"f": 0}, {"f": 1.5}]),
     Shape("float equality", "SELECT id FROM t WHERE f = {f:Float64}", [{"f": 0}, {"f": 0.5}]),
     Shape("equality, other width", "SELECT id FROM t WHERE i = {i:UInt64}", [{"i": 0}, {"i": 3}, {"i": 2**63}]),
     Shape("range, other width", "SELECT id FROM t WHERE i < {i:UInt64} AND big > {j:Int8}", [{"i": 0, "j": 0}, {"i": 2**63, "j": -1}]),
@@ -165,7 +170,7 @@ SHAPES = [
     Shape("merge: window over groups", "SELECT g, count() AS c, sum(count()) OVER (ORDER BY g) AS running FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 0}, {"x": 45}]),
     Shape("merge: distinct of groups", "SELECT DISTINCT count() > 10 AS many FROM t WHERE x > {x:Int64} GROUP BY g, i", [{"x": 0}, {"x": 45}]),
     Shape("merge: limit by", "SELECT g, i, count() AS c FROM t WHERE x > {x:Int64} GROUP BY g, i ORDER BY c DESC LIMIT 1 BY g", [{"x": 0}, {"x": 45}]),
-    Shape("merge: float key", "SELECT f, count() AS c FROM t WHERE x > {x:Int64} GROUP BY f", [{"x": 0}, {"x": 45}]),
+    Shape("merge: float key", "SELECT zero, count() AS c FROM t WHERE x > {x:Int64} GROUP BY zero", [{"x": 0}, {"x": 45}]),
     Shape("merge: NULL key", "SELECT n, m, count() AS c FROM t WHERE x > {x:Int64} GROUP BY n, m ORDER BY m NULLS FIRST, n", [{"x": 0}, {"x": 45}]),
     Shape("merge: LowCardinality key", "SELECT toLowCardinality(g) AS l, count() AS c FROM t WHERE x > {x:Int64} GROUP BY l", [{"x": 0}]),
     Shape("merge: join", "SELECT plan, count() AS c, uniq(id) AS ids FROM t JOIN u ON t.k = u.k WHERE x > {x:Int64} GROUP BY plan", [{"x": 0}]),
@@ -192,6 +197,9 @@ SHAPES = [
     Shape("merge: subquery above", "SELECT g, count() / (SELECT count() FROM t) AS a FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 1}], "subquery_above"),
     Shape("rows: star", "SELECT *, x * {f:Int64} AS y FROM t", [{"f": 1}], "star"),
     Shape("window in WHERE", "SELECT id FROM t WHERE row_number() OVER (ORDER BY id) > {x:UInt64}", [{"x": 1}], "window"),
+    Shape("distinct floats", "SELECT DISTINCT g, f FROM t WHERE k = {k:String}", KEYS, "float_distinct"),
+    Shape("distinct, order by what is not selected", "SELECT DISTINCT g FROM t WHERE k = {k:String} ORDER BY x", KEYS, "not_selected"),
+    Shape("distinct, limit by what is not selected", "SELECT DISTINCT x FROM t WHERE k = {k:String} LIMIT 1 BY g", KEYS, "not_selected"),
     Shape("clock", "SELECT id FROM t WHERE k = {k:String} AND ts < now()", KEYS, "clock"),
     Shape("clock, as of", "SELECT today() AS d", NO_VARIABLES, "clock"),
     Shape("random", "SELECT rand() FROM t", NO_VARIABLES, "nondeterministic"),

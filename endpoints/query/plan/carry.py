@@ -63,6 +63,7 @@ class _Carrier:
             conditions=tuple(self.dimensions.conditions),
             cut=cut,
             width=width,
+            distinct=self.select.distinct,
             notes=self._notes(),
         )
 

@@ -43,7 +43,7 @@ def check_plan(
         return planned
     if planned.finish is None and not _same(live, stored[: len(live)]):
         return Refused((refusal("columns", 1),))
-    wrong = [*_type_gaps(planned, version, stored), *_float_states(planned, stored)]
+    wrong = [*_type_gaps(planned, version, stored), *_floats(planned, version, live, stored)]
     if not wrong and _needs_clickhouse(planned, version, stored):
         wrong += _unfinished(planned, version, warehouse, live, stored, finisher)
     return Refused(tuple(wrong)) if wrong else replace(planned, width=len(live))
@@ -92,12 +92,17 @@ def _type_gaps(plan: Plan, version: Version, hidden: tuple[Column, ...]) -> Iter
             yield refusal("type", dimension.line, _gap(dimension.expression, found, variable))
 
 
-def _float_states(plan: Plan, stored: tuple[Column, ...]) -> Iterator[Refusal]:
-    """Aggregates of floats: their parts add up to other last digits than one pass does."""
+def _floats(
+    plan: Plan, version: Version, live: tuple[Column, ...], stored: tuple[Column, ...]
+) -> Iterator[Refusal]:
+    """Floats whose answer depends on the order in which rows come."""
     types = {column.name: column.type for column in stored}
     for state in plan.finish.states if plan.finish else ():
         if "Float" in f"{state.type_text} {types[state.name]}":
             yield refusal("float_aggregate", 1, state.written)
+    for column in live if plan.distinct and version.variables else ():
+        if "Float" in column.type.text:
+            yield refusal("float_distinct", 1, column.name)
 
 
 def _needs_clickhouse(plan: Plan, version: Version, stored: tuple[Column, ...]) -> bool:

@@ -24,13 +24,12 @@ from endpoints.query.plan.merging import NotMergeable, state_of
 from endpoints.query.plan.model import Described, Finish, Plan, Refusal, Refused, State
 from endpoints.query.plan.order import known_width
 from endpoints.query.plan.reasons import refusal
-from endpoints.query.plan.select import Item, Select, Span
+from endpoints.query.plan.select import ORDER_WORDS, Item, Select, Span
 from endpoints.query.plan.terms import Term, calls, insides, reads_rows, terms
 from endpoints.query.variables import read_placeholder
 
 _BELOW = ("WITH", "FROM", "GROUP BY")
 _ABOVE = ("HAVING", "WINDOW", "QUALIFY", "ORDER BY")
-_ORDER_WORDS = ("ASC", "ASCENDING", "DESC", "DESCENDING", "NULLS", "COLLATE", "WITH")
 
 
 def cut(version: Version, select: Select, described: Described | None) -> Plan | Refused:
@@ -79,6 +78,7 @@ class _Cutter:
             conditions=tuple(self.dimensions.conditions),
             finish=finish,
             width=len(self.select.items),
+            distinct=self.select.distinct,
         )
 
     def _refuse(self, code: str, span: Span, what: str = "") -> None:
@@ -229,7 +229,7 @@ class _Cutter:
     def _element(self, span: Span) -> None:
         """One expression of a list, with what may follow it in ORDER BY."""
         source = self.source
-        last = next((i for i in source.shallow(span) if source.word(i) in _ORDER_WORDS), span.last)
+        last = next((i for i in source.shallow(span) if source.word(i) in ORDER_WORDS), span.last)
         expression = source.unwrap(Span(span.first, last))
         if expression and source.same(expression) in self._key_columns:
             self.edits.replace(expression, self._key_columns[source.same(expression)])

@@ -42,7 +42,7 @@ class Decided:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """`group`, `distinct` and `limit_by`: what each decides. `windows` are the brackets behind
+    """`group`, `distinct`, `selected` and `limit_by`: what each decides. `windows` are the brackets behind
     OVER and in WINDOW.
     `group_keys` are the keys' expressions, positions and ALL resolved to items.
     """
@@ -50,6 +50,7 @@ class Keys:
     aggregated: bool
     group: Decided
     distinct: Decided
+    selected: Decided
     limit_by: Decided
     windows: tuple[Span, ...]
     group_keys: tuple[Span, ...]
@@ -62,6 +63,7 @@ def select_keys(select: Select) -> Keys:
         aggregated=_is_aggregated(select),
         group=_decided(select, _group_keys(select)),
         distinct=_decided(select, _distinct_keys(select)),
+        selected=_decided(select, tuple(item.expression for item in select.items)),
         limit_by=_decided(select, source.split(by) if by else ()),
         windows=tuple(_windows(select)),
         group_keys=_group_keys(select),

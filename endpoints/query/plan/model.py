@@ -144,6 +144,7 @@ class Plan:
     cut: Cut = field(default_factory=Cut)
     finish: Finish | None = None
     width: int | None = None
+    distinct: bool = False
     notes: tuple[str, ...] = ()
 
     @property

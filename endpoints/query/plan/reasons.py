@@ -39,6 +39,14 @@ REASONS: dict[str, tuple[str, str]] = {
         "WITH TIES counts the rows of all values together",
         "Write LIMIT without TIES and order by more columns.",
     ),
+    "not_selected": (
+        "DISTINCT makes one row of several that differ in {what}",
+        "Select it as well, or leave it out.",
+    ),
+    "float_distinct": (
+        "DISTINCT over the float {what}: whether -0.0 and 0.0 are one row depends on how ClickHouse sorts",
+        "Leave out DISTINCT, or round to a Decimal.",
+    ),
     "sample": (
         "SAMPLE of a number of rows depends on how many rows the filter leaves",
         "Sample a share instead: SAMPLE 0.1.",

@@ -121,6 +121,10 @@ UNITS = frozenset(
 )
 
 
+# What may follow an expression of ORDER BY.
+ORDER_WORDS = ("ALL", "ASC", "ASCENDING", "DESC", "DESCENDING", "NULLS", "COLLATE", "WITH")
+
+
 class Unreadable(Exception):
     """The text is not one SELECT that the planner can take apart; `code` and `line` say what and where."""
 

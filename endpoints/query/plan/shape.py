@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from endpoints.query.lexer import Kind
 from endpoints.query.plan.functions import is_clock, is_nondeterministic
+from endpoints.query.plan.keys import select_keys
 from endpoints.query.plan.model import Refusal
 from endpoints.query.plan.reasons import refusal
-from endpoints.query.plan.select import Select, Source, Span
+from endpoints.query.plan.select import ORDER_WORDS, Select, Source, Span
 
 _HIDDEN_NAME = re.compile(r"__(d|k|s|row|asset)\d*")
 _CLOCK_WORDS = ("CURRENT_DATE", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP")
@@ -66,12 +67,28 @@ def under_variables(select: Select) -> Iterator[Refusal]:
         found = next((i for i in body or () if source.word(i) in words), None)
         if found is not None:
             yield refusal(code, source.tokens[found].line)
+    yield from _not_selected(select)
     yield from _sample(source, select.body("FROM"))
     settings = select.body("SETTINGS")
     for part in source.split(settings) if settings else ():
         name = source.tokens[part.first].name
         if name not in _SAFE_SETTINGS:
             yield refusal("settings", source.line(part), name)
+
+
+def _not_selected(select: Select) -> Iterator[Refusal]:
+    """Beside DISTINCT, what orders or limits rows must be the same in all rows that DISTINCT makes one."""
+    source = select.source
+    if not select.distinct or select.distinct_on:
+        return
+    kept, names = select_keys(select).selected, {item.alias for item in select.items}
+    order = select.body("ORDER BY")
+    by = select.limit_by.by if select.limit_by else None
+    for element in (part for body in (order, by) if body for part in source.split(body)):
+        last = next((i for i in source.shallow(element) if source.word(i) in ORDER_WORDS), element.last)
+        span = Span(element.first, last)
+        if span and source.text(span) not in names and not kept.decide(span):
+            yield refusal("not_selected", source.line(span), source.text(span))
 
 
 def _sample(source: Source, body: Span | None) -> Iterator[Refusal]:

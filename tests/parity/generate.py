@@ -1,0 +1,226 @@
+"""Queries at random over the tables of `data`: shapes that are served, with values that match all, some and
+no rows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from tests.parity.data import KEYS
+from tests.parity.harness import Case
+
+SOURCES = (
+    "t",
+    "(SELECT * FROM t) AS t",
+    "(SELECT *, toLowCardinality(g) AS lg FROM t WHERE i != 2) AS t",
+    "t LEFT JOIN (SELECT k, any(plan) AS plan FROM u GROUP BY k) AS r ON t.k = r.k",
+    "t INNER JOIN (SELECT DISTINCT k FROM u WHERE w > 2) AS r ON t.k = r.k",
+    "t ARRAY JOIN tags AS tag",
+)
+# Columns with their variables' type; the second is a text of values that exist, or nearly.
+ROW_VALUES: dict[str, tuple[str, tuple[object, ...]]] = {
+    "t.k": ("String", ("a", "A", "", "ab", "é", "missing")),
+    "g": ("String", ("p", "q", "r", "")),
+    "n": ("String", ("x", "", "none")),
+    "i": ("Int32", (-3, -1, 0, 2, 3, 99)),
+    "x": ("Int64", (0, 1, 24, 25, 49, 60)),
+    "big": ("UInt64", (0, 1, 2**53, 2**53 + 1, 2**64 - 1)),
+    "m": ("Int64", (-1, 0, 7, 8)),
+    "d": ("Date32", ("2026-01-31", "2026-02-02", "2026-02-04", "2030-01-01")),
+    "toDate(ts)": ("Date", ("2026-01-31", "2026-02-02", "2026-02-04", "2030-01-01")),
+    "price": ("Decimal(10, 2)", ("0.00", "1.20", "2.5", "4.99")),
+    "flag": ("Bool", (True, False)),
+    "f": ("Float64", (0, 0.5, -1.25)),
+    "zero": ("Float64", (0, -0.0, 1.5)),
+    "x % 7": ("Int16", (0, 3, 6, 8)),
+    "lower(t.k)": ("String", ("a", "", "ab")),
+    "length(tags)": ("UInt64", (0, 1, 2)),
+    "toStartOfHour(ts)": ("DateTime", ("2026-02-01T00:00:00Z", "2026-02-02T13:00:00Z")),
+}
+KEYS_OF_GROUPS = (
+    "g",
+    "i",
+    "flag",
+    "n",
+    "m",
+    "d",
+    "toDate(ts)",
+    "f",
+    "x % 7",
+    "lower(t.k)",
+    "intDiv(x, 10)",
+    "upper(g)",
+)
+EXACT = (
+    "count()", "sum(x)", "min(x)", "max(price)", "avg(x)", "uniq(t.k)", "uniqExact(g, i)", "countIf(flag)",
+    "sumIf(i, x > 20)", "quantileExact(0.5)(x)", "max(n)", "min(d)", "minIf(x, flag)", "count(DISTINCT g)",
+    "sum(m)", "count(m)", "avg(price)", "groupBitXor(x)", "uniqCombined(id)", "sum(price)",
+)  # fmt: skip
+ANY_AGGREGATE = (
+    *EXACT,
+    "sum(f)",
+    "avg(f)",
+    "uniqUpTo(3)(t.k)",
+    "topK(1)(1)",
+    "argMax(id, (x, id))",
+    "length(groupArray(x))",
+)
+WINDOWS = (
+    "row_number() OVER (PARTITION BY g ORDER BY x, id)",
+    "sum(x) OVER (ORDER BY id)",
+    "count() OVER ()",
+    "lagInFrame(x) OVER (PARTITION BY i ORDER BY id ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)",
+    "rank() OVER (ORDER BY x)",
+)
+
+
+@dataclass
+class Draft:
+    """A case in the making: its variables' types and the values to choose from."""
+
+    chance: random.Random
+    values: dict[str, tuple[object, ...]] = field(default_factory=dict)
+    optional: set[str] = field(default_factory=set)
+
+    def variable(self, type_text: str, values: tuple[object, ...]) -> str:
+        name = f"v{len(self.values)}"
+        self.values[name] = values
+        return f"{{{name}:{type_text}}}"
+
+    def given(self) -> Mapping[str, object]:
+        chosen = {name: self.chance.choice(values) for name, values in self.values.items()}
+        return {n: v for n, v in chosen.items() if n not in self.optional or self.chance.random() < 0.5}
+
+
+def generate(seed: int) -> Case:
+    """The case of that seed."""
+    chance = random.Random(seed)
+    draft = Draft(chance)
+    shape: Callable[[Draft], str] = chance.choices((_rows, _groups, _totals), (5, 8, 2))[0]
+    sql = shape(draft)
+    return Case(sql, [draft.given() for _ in range(2)], frozenset(draft.optional))
+
+
+def _rows(draft: Draft) -> str:
+    chance = draft.chance
+    items = chance.sample(
+        ("id", "t.k AS k1", "g", "x", "f AS f1", "m", "d AS d1", "price", "i + 1 AS j", "upper(g) AS g"),
+        chance.randrange(1, 5),
+    )
+    if "upper(g) AS g" in items and "g" in items:
+        items.remove("g")
+    source = chance.choice(SOURCES)
+    if chance.random() < 0.25 and "ARRAY JOIN" not in source:  # which repeats ids: ties that no one orders
+        items.append(f"{chance.choice(WINDOWS)} AS w1")
+    if chance.random() < 0.1:
+        items.append(f"x * {draft.variable('Int64', (-1, 0, 3))} AS y1")
+    distinct = "DISTINCT " if chance.random() < 0.2 else ""
+    where = _where(draft)
+    order = _order(draft, ["id", "x", "f", "m", "price", "t.k", "x % 3"]) if not distinct else ""
+    return f"SELECT {distinct}{', '.join(items)} FROM {source}{where}{order}{_limits(draft, 'g')}"
+
+
+def _groups(draft: Draft) -> str:
+    chance = draft.chance
+    keys = chance.sample(KEYS_OF_GROUPS, chance.randrange(1, 4))
+    named = [(key, f"key{number}") for number, key in enumerate(keys)]
+    shown = [pair for pair in named if chance.random() < 0.85]
+    aggregates = chance.sample(ANY_AGGREGATE if chance.random() < 0.3 else EXACT, chance.randrange(1, 4))
+    items = [f"{key} AS {name}" if chance.random() < 0.8 else f"({key}) AS {name}" for key, name in shown]
+    items += [f"{call} AS a{number}" for number, call in enumerate(aggregates)]
+    if chance.random() < 0.3:
+        items.append("round(sum(x) / count(), 2) AS ratio")
+    if chance.random() < 0.1:
+        items.append("sum(count()) OVER () AS total")
+    chance.shuffle(items)
+    by = ", ".join(name if (key, name) in shown and chance.random() < 0.6 else key for key, name in named)
+    where = _where(draft, prefer=keys)
+    having = ""
+    if chance.random() < 0.3:
+        bound = draft.variable("UInt64", (0, 2, 10, 500)) if chance.random() < 0.6 else "3"
+        having = f" HAVING count() {chance.choice(('>', '<=', '='))} {bound}"
+    order = _order(draft, [name for _, name in shown] + ["a0", "count()"])
+    limits = _limits(draft, shown[0][1] if shown else "")
+    return (
+        f"SELECT {', '.join(items)} FROM {chance.choice(SOURCES)}{where} GROUP BY {by}{having}{order}{limits}"
+    )
+
+
+def _totals(draft: Draft) -> str:
+    chance = draft.chance
+    items = [
+        f"{call} AS a{number}" for number, call in enumerate(chance.sample(EXACT, chance.randrange(1, 5)))
+    ]
+    return f"SELECT {', '.join(items)} FROM {chance.choice(SOURCES)}{_where(draft)}"
+
+
+def _where(draft: Draft, prefer: list[str] | None = None) -> str:
+    chance = draft.chance
+    choices = [c for c in ROW_VALUES if c in (prefer or ())] if prefer and chance.random() < 0.4 else []
+    parts = [
+        _predicate(draft, chance.choice(choices or list(ROW_VALUES))) for _ in range(chance.randrange(1, 4))
+    ]
+    if chance.random() < 0.3:
+        parts.append("x < 45")
+    chance.shuffle(parts)
+    return " WHERE " + " AND ".join(parts)
+
+
+def _predicate(draft: Draft, column: str) -> str:
+    chance = draft.chance
+    type_text, values = ROW_VALUES[column]
+    kind = chance.choices(
+        ("=", "range", "optional", "in", "between", "or", "empty", "not", "like", "null"),
+        (10, 5, 3, 3, 2, 1, 1, 1, 1, 1),
+    )[0]
+    if kind == "=":
+        return f"{column} = {draft.variable(type_text, values)}"
+    if kind == "range":
+        return f"{column} {chance.choice(('<', '<=', '>', '>=', '!='))} {draft.variable(type_text, values)}"
+    if kind == "optional":
+        text = draft.variable(type_text, values)
+        draft.optional.add(text[1:].split(":")[0])
+        return f"{column} {chance.choice(('=', '>='))} {text}"
+    if kind in ("in", "not") and type_text != "Float64":
+        lists = tuple([chance.choice(values) for _ in range(chance.randrange(0, 3))] for _ in range(3))
+        return f"{column} {'NOT ' if kind == 'not' else ''}IN {draft.variable(f'Array({type_text})', lists)}"
+    if kind == "between":
+        low, high = draft.variable(type_text, values), draft.variable(type_text, values)
+        return f"{column} BETWEEN {low} AND {high}"
+    if kind == "or":
+        return f"({column} = {draft.variable(type_text, values)} OR x > 40)"
+    if kind == "like":
+        return f"t.k LIKE concat('%', {draft.variable('String', ('a', 'b', '', 'é'))}, '%')"
+    if kind == "null":
+        return f"n <=> {draft.variable('Nullable(String)', (None, 'x', ''))}"
+    if kind == "empty":
+        text = draft.variable("String", ("", "a", *KEYS[1:2]))
+        return f"({text} = '' OR t.k = {text})"
+    return f"NOT ({column} = {draft.variable(type_text, values)})"
+
+
+def _order(draft: Draft, choices: list[str]) -> str:
+    chance = draft.chance
+    if chance.random() < 0.4:
+        return ""
+    picked = chance.sample(choices, min(len(choices), chance.randrange(1, 3)))
+    return " ORDER BY " + ", ".join(
+        f"{what}{chance.choice(('', ' DESC', ' ASC', ' DESC NULLS FIRST'))}" for what in picked
+    )
+
+
+def _limits(draft: Draft, by: str) -> str:
+    chance = draft.chance
+    text = f" LIMIT {chance.randrange(1, 3)} BY {by}" if by and chance.random() < 0.15 else ""
+    kind = chance.random()
+    if kind < 0.2:
+        text += f" LIMIT {chance.randrange(0, 6)}"
+    elif kind < 0.3:
+        text += f" LIMIT {chance.randrange(1, 6)} OFFSET {chance.randrange(0, 4)}"
+    elif kind < 0.4:
+        text += f" LIMIT {draft.variable('UInt32', (0, 1, 5))}"
+    elif kind < 0.45:
+        text += f" OFFSET {chance.randrange(0, 4)}"
+    return text
