@@ -412,6 +412,7 @@ def test_nothing_stays_behind(open_folder: Open, tmp_path: Path, ask: Any) -> No
     warehouse = open_folder(workers=2)
     ask(warehouse, "SELECT 1")
     warehouse.run(ENDLESS, Caps()).close()
+    warehouse.ping()
     workers = workers_over(tmp_path)
     folders = [Path(worker.cwd()) for worker in workers]
     warehouse.close()
