@@ -6,7 +6,9 @@ cut) runs here, over the rows of an asset that the request selects, with the typ
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,22 +26,36 @@ class Finisher:
     """Runs statements over the table `__rows`. Starts its workers when first used; close it."""
 
     def __init__(self, workers: int = 2) -> None:
-        self._scratch = tempfile.TemporaryDirectory(prefix="endpoints-finish-")
-        self._warehouse = EmbeddedWarehouse(Path(self._scratch.name), workers)
+        self._workers = workers
+        self._lock = threading.Lock()
+        self._folder: Path | None = None
+        self._warehouse: EmbeddedWarehouse | None = None
 
     def run(
         self, statement: Statement, columns: Sequence[Column], rows: pa.Table, *, timezone: str, caps: Caps
     ) -> tuple[tuple[Column, ...], pa.Table]:
         """The statement's columns and rows. `rows` are in storage form, in the order of `columns`."""
         # In the folder of tables, which is all that a worker may read; by its suffix it is no table of it.
-        with tempfile.NamedTemporaryFile(dir=self._scratch.name, suffix=".rows") as file:
+        folder, warehouse = self._started()
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".rows") as file:
             pq.write_table(rows, file.name, compression="none", use_dictionary=False)
             given = RowsFile(ROWS_TABLE, structure(columns), Path(file.name), timezone)
-            with self._warehouse.run(statement, caps, rows=given) as result:
+            with warehouse.run(statement, caps, rows=given) as result:
                 batches = list(result)
             return result.columns, pa.Table.from_batches(batches, storage_schema(result.columns))
 
     def close(self) -> None:
         """End the workers. May be called twice."""
-        self._warehouse.close()
-        self._scratch.cleanup()
+        with self._lock:
+            folder, warehouse = self._folder, self._warehouse
+            self._folder = self._warehouse = None
+        if warehouse is not None and folder is not None:
+            warehouse.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _started(self) -> tuple[Path, EmbeddedWarehouse]:
+        with self._lock:
+            if self._folder is None or self._warehouse is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="endpoints-finish-"))
+                self._warehouse = EmbeddedWarehouse(self._folder, self._workers)
+            return self._folder, self._warehouse

@@ -1,0 +1,205 @@
+"""Reading an asset: the same rows as a plain filter gives, whatever the files and row groups; bounded
+memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from endpoints.errors import Corrupt, MissingFile
+from endpoints.lake.files import FileCache
+from endpoints.lake.manifest import FileEntry, Manifest, PartitionEntry
+from endpoints.lake.read import AssetReader
+from endpoints.lake.rows import RowGroups
+from endpoints.lake.store import Store
+from endpoints.query.bind import Bound, bind
+from endpoints.query.plan import Plan, make_plan
+from endpoints.types import Column, parse_type, storage_schema
+from tests.parity.harness import version_of
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+Row = tuple[Any, ...]
+
+
+class Asset:
+    """Rows in Parquet files of a version's folder, as if a run had published them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        sql: str,
+        types: Sequence[str],
+        rows: Sequence[Row],
+        group: int = 4,
+        files: int = 1,
+    ) -> None:
+        self.version = version_of(sql)
+        plan = make_plan(self.version)
+        assert isinstance(plan, Plan), plan
+        self.plan = plan
+        width = len(types) - len(plan.hidden)
+        names = [*(f"c{number}" for number in range(width)), *plan.hidden]
+        self.columns = tuple(Column(name, parse_type(text)) for name, text in zip(names, types, strict=True))
+        self.folder = folder / "endpoints" / "parity" / f"v{self.version.number}"
+        self.folder.mkdir(parents=True)
+        per_file = -(-len(rows) // files) or 1
+        parts = [rows[start : start + per_file] for start in range(0, len(rows), per_file)] or [[]]
+        entries = tuple(self._write(f"{number}.parquet", part, group) for number, part in enumerate(parts))
+        entry = PartitionEntry(entries, self.columns, NOW, "f", "r", "a", len(rows), 0)
+        self.manifest = Manifest(
+            1, "parity", self.version.number, "a", "r", NOW, "published", "f", partitions={"all": entry}
+        )
+        self.reader = AssetReader(FileCache(Store(f"file://{folder}"), folder / "cache", 2**20))
+
+    def _write(self, name: str, rows: Sequence[Row], group: int) -> FileEntry:
+        schema = storage_schema(self.columns)
+        arrays = [pa.array([row[at] for row in rows], field.type) for at, field in enumerate(schema)]
+        path = self.folder / name
+        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, row_group_size=group)
+        body = path.read_bytes()
+        return FileEntry(name, len(rows), len(body), f"sha256:{hashlib.sha256(body).hexdigest()}")
+
+    def bound(self, **values: object) -> Bound:
+        return bind(self.version, values, now=NOW)
+
+    def read(
+        self, limit: int | None = None, offset: int = 0, max_rows: int = 1000, **values: object
+    ) -> tuple[list[Row], bool]:
+        rows = self.reader.read(
+            self.manifest, self.plan, self.bound(**values), limit=limit, offset=offset, max_rows=max_rows
+        )
+        return [tuple(row.values()) for row in rows.table.to_pylist()], rows.has_more
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+TEXTS = st.sampled_from([b"", b"a", b"A", b"ab", b"ab\0", b"\xff", b"z" * 5000])
+KEYED = st.lists(st.tuples(st.integers(-5, 5), st.one_of(st.none(), TEXTS), st.integers(-2, 2)), max_size=40)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=KEYED,
+    key=st.sampled_from(["", "a", "A", "ab", "z" * 5000]),
+    number=st.integers(-3, 3),
+    group=st.integers(1, 9),
+    files=st.integers(1, 3),
+    limit=st.one_of(st.none(), st.integers(0, 9)),
+    offset=st.integers(0, 9),
+)
+def test_seeking_is_filtering(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[Row],
+    key: str,
+    number: int,
+    group: int,
+    files: int,
+    limit: int | None,
+    offset: int,
+) -> None:
+    # Sorted as ClickHouse sorts: NULL behind every value.
+    rows = sorted(rows, key=lambda row: (row[1] is None, row[1] or b"", row[2]))
+    sql = "SELECT c0 FROM t WHERE k = {k:String} AND n = {n:Int8}"
+    types = ["Int64", "Nullable(String)", "Int32"]
+    asset = Asset(tmp_path_factory.mktemp("asset"), sql, types, rows, group, files)
+    wanted = [(row[0],) for row in rows if row[1] == key.encode() and row[2] == number]
+    size = 5 if limit is None else min(limit, 5)
+    found, has_more = asset.read(limit, offset, max_rows=5, k=key, n=number)
+    assert found == wanted[offset : offset + size]
+    assert has_more == (len(wanted) > offset + size)
+
+
+@pytest.mark.parametrize(
+    ("type_text", "values", "given_value", "wanted"),
+    [
+        ("UInt64", [0, 2**53, 2**53 + 1, 2**64 - 1], 2**64 - 1, [3]),
+        ("DateTime64(6, 'UTC')", [0, 1, 2], "1970-01-01T00:00:00.000001Z", [1]),
+        ("Date", [0, 20_000, 20_001], "2024-10-04", [1]),
+        ("Bool", [False, True], True, [1]),
+        ("UUID", [bytes(15) + b"\1", b"\1" + bytes(15)], "00000000-0000-0000-0000-000000000001", [0]),
+        ("UInt256", [bytes(32), b"\1" + bytes(31)], "1", [1]),
+        ("Enum8('b' = 1, 'a' = 2)", ["b", "a"], "a", [1]),
+    ],
+)
+def test_types_that_name_one_value(
+    folder: Path, type_text: str, values: list[Any], given_value: object, wanted: list[int]
+) -> None:
+    sql = f"SELECT c0 FROM t WHERE k = {{k:{type_text}}}"
+    asset = Asset(folder, sql, ["Int64", type_text], list(enumerate(values)), group=1)
+    assert asset.read(k=given_value)[0] == [(number,) for number in wanted]
+
+
+def test_a_number_that_the_column_cannot_hold_is_in_no_row(folder: Path) -> None:
+    asset = Asset(folder, "SELECT c0 FROM t WHERE k = {k:UInt64}", ["Int64", "Int8"], [(1, 44)])
+    assert asset.read(k=44)[0] == [(1,)]
+    assert asset.read(k=300)[0] == []
+
+
+def test_null_equals_nothing(folder: Path) -> None:
+    asset = Asset(
+        folder,
+        "SELECT c0 FROM t WHERE k = {k:Nullable(Int8)}",
+        ["Int64", "Nullable(Int8)"],
+        [(1, 0), (2, None)],
+    )
+    assert asset.read(k=None)[0] == []
+
+
+def test_pages_without_a_filter_decode_only_what_they_show(folder: Path) -> None:
+    asset = Asset(folder, "SELECT c0 FROM t", ["Int64"], [(number,) for number in range(100)], group=10)
+    assert asset.read(limit=3, offset=50) == ([(50,), (51,), (52,)], True)
+    groups = asset.reader._groups
+    assert len(groups._tables) == 1
+
+
+def test_nothing_is_cut_silently(folder: Path) -> None:
+    asset = Asset(folder, "SELECT c0 FROM t", ["Int64"], [(number,) for number in range(10)])
+    assert asset.read(max_rows=10) == ([(number,) for number in range(10)], False)
+    assert asset.read(max_rows=9)[1]
+    assert asset.read(limit=0) == ([], True)
+
+
+def test_decoded_rows_stay_within_their_budget(folder: Path) -> None:
+    asset = Asset(folder, "SELECT c0 FROM t", ["Int64"], [(number,) for number in range(1000)], group=100)
+    asset.reader._groups = groups = RowGroups(budget=2000)
+    assert len(asset.read()[0]) == 1000
+    assert groups._used <= 2000
+    assert sum(table.nbytes for table in groups._tables.values()) == groups._used
+
+
+def test_a_missing_file_says_so(folder: Path) -> None:
+    asset = Asset(folder, "SELECT c0 FROM t WHERE k = {k:Int8}", ["Int64", "Int8"], [(1, 1)])
+    next(asset.folder.iterdir()).unlink()
+    with pytest.raises(MissingFile):
+        asset.read(k=1)
+
+
+def test_a_damaged_file_is_corrupt(folder: Path) -> None:
+    asset = Asset(folder, "SELECT c0 FROM t WHERE k = {k:Int8}", ["Int64", "Int8"], [(1, 1)])
+    path = next(asset.folder.iterdir())
+    path.write_bytes(path.read_bytes()[:-3] + b"xyz")
+    with pytest.raises(Corrupt):
+        asset.read(k=1)
+
+
+def test_rows_of_another_plan_are_not_read(folder: Path) -> None:
+    asset = Asset(folder, "SELECT c0 FROM t WHERE k = {k:Int8}", ["Int64", "Int8"], [(1, 1)])
+    other = make_plan(version_of("SELECT c0 FROM t WHERE a = {a:Int8} AND b = {b:Int8} AND c = {c:Int8}"))
+    assert isinstance(other, Plan)
+    asset.plan = replace(other, key=asset.plan.key)
+    with pytest.raises(Corrupt, match="another plan"):
+        asset.read(k=1)
