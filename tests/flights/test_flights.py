@@ -6,6 +6,7 @@ import csv
 import json
 import random
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,8 +18,10 @@ import httpx
 import polars as pl
 import pytest
 
-from endpoints.cli.processes import choose_port, end, python, spawn
+from endpoints.cli.processes import end, python, spawn
 from tests.flights import nycflights
+
+pytestmark = pytest.mark.xdist_group("flights")  # one project and one server for all of them
 
 SEED = 2013
 
@@ -44,7 +47,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, flights: pl.DataFrame) -> 
 def client(project: Path) -> Iterator[httpx.Client]:
     """The API of the project, in a process of its own, with a key."""
     key = json.loads(command(project, "keys", "create", "--name", "tests", "--json"))["key"]
-    port = choose_port("127.0.0.1", None, 8300, "")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     server = spawn(
         python("-m", "endpoints.cli", "serve", "--port", str(port)),
         environment={},

@@ -21,7 +21,7 @@ import pytest
 
 from endpoints.cli.processes import python
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.xdist_group("demo")]
 
 ROOT = Path(__file__).parents[2]
 MAIN = python("-m", "endpoints.cli")
