@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -186,3 +187,8 @@ def test_spaces_and_comments_change_no_plan(sql: str, data: st.DataObject) -> No
     assert _texts(plain.materialize_sql) == _texts(other.materialize_sql)
     assert [_texts(c.sql) for c in plain.conditions] == [_texts(c.sql) for c in other.conditions]
     assert _texts(plain.finish_sql or "") == _texts(other.finish_sql or "")
+
+
+def test_every_reason_is_documented() -> None:
+    documented = (Path(__file__).parents[2] / "docs" / "plan.md").read_text()
+    assert [code for code in REASONS if f"`{code}`" not in documented] == []
