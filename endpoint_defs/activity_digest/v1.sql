@@ -1,3 +1,5 @@
+-- A range over days, and a condition that may be left out: rows are kept by customer, day and event, with counts as
+-- they are and distinct people as ClickHouse states, which are merged for the days that a call asks for.
 SELECT
     event,
     count() AS events,
@@ -6,7 +8,7 @@ SELECT
     max(timestamp) AS last_seen
 FROM events
 WHERE customer_id = {customer_id:String}
-  AND timestamp >= {since:DateTime}
+  AND toDate(timestamp) >= {since:Date}
   AND event = {event:String}
 GROUP BY event
 ORDER BY events DESC, event

@@ -9,6 +9,7 @@ import click
 from endpoints.cli.project import read_settings
 
 YAML = """\
+# yaml-language-server: $schema=../endpoint.schema.json
 description: What one row of the answer is, in a sentence.
 owner: you@example.com
 current: 1

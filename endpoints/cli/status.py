@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from endpoints.cli.output import as_json, moment, print_json, print_table
+from endpoints.cli.output import as_json, messages, moment, print_json, print_table
 from endpoints.cli.project import choose, read_definitions, read_settings, some_versions
 
 if TYPE_CHECKING:
@@ -33,12 +33,16 @@ def status(targets: tuple[str, ...], as_json: bool) -> None:
     endpoints status customer_usage@2 --json
     """
     settings = read_settings()
-    versions = choose(read_definitions(settings), targets)
+    definitions = read_definitions(settings)
+    versions = choose(definitions, targets)
     rows = [_row(version, standing) for version, standing in standings(settings, versions)]
     if as_json:
         print_json(rows)
     else:
         print_table(("endpoint", "state", "snapshot", "rows", "last refresh", "error"), map(_cells, rows))
+    if definitions.broken and not targets:
+        broken = ", ".join(definitions.broken)
+        messages().print(f"Broken, so not shown: {broken}. See `endpoints validate`.", markup=False)
     raise SystemExit(1 if any(row["state"] in ("failed", "breached") for row in rows) else 0)
 
 
