@@ -146,7 +146,7 @@ def introduce(say: Console, api: str, ui: str, key: str) -> None:
     """Ask the API what we tell the reader to ask, and say where everything is."""
     say.print(
         f"\n  Dagster  {ui}"
-        f"\n  API      {api}/docs"
+        f"\n  API      {api}/docs (the password is the key)"
         f"\n  Key      {key}"
         f"\n\n  curl -H 'Authorization: Bearer {key}' '{api}{QUESTION}'"
         f"\n\n  That answers with {ask(api, key)}."

@@ -76,21 +76,22 @@ class Processes:
     def __init__(self) -> None:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: dict[str, Path] = {}
+        self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDING)}
 
     def __enter__(self) -> Processes:
         for number in _ENDING:  # a closed terminal or a supervisor asks for the same as Ctrl-C
-            signal.signal(number, _interrupt)
+            if self._handlers[number] is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, _interrupt)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number in (signal.SIGINT, *_ENDING):  # an impatient second Ctrl-C must leave no orphans
+        for number in self._handlers:  # an impatient second Ctrl-C must leave no orphans
             signal.signal(number, signal.SIG_IGN)
         end(list(self._running.values()))
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in _ENDING:
-            signal.signal(number, signal.SIG_DFL)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     def start(
         self,

@@ -56,7 +56,7 @@ def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
         api_command = serving(settings, address, api, reload=True)
         processes.start("dagster", dagster(address, ui), environment={}, folder=settings.project)
         processes.start("api", api_command, environment={}, folder=settings.project)
-        say.print(f"Dagster  http://{address}:{ui}\nAPI      http://{address}:{api}/docs\nCtrl-C ends both.")
+        say.print(f"Dagster  http://{address}:{ui}\nAPI      http://{address}:{api}\nCtrl-C ends both.")
         try:
             processes.wait()
         except KeyboardInterrupt:
