@@ -47,7 +47,7 @@ def demo(port: int | None, dagster_port: int | None, events: int, once: bool) ->
     """
     settings = local_settings()
     definitions = read_definitions(settings)
-    if SAMPLE not in definitions.endpoints:
+    if SAMPLE not in {*definitions.endpoints, *definitions.broken}:
         raise click.UsageError(f"{settings.defs} has no {SAMPLE}: run the demo in a clone of the repository.")
     api_port = choose_port(HOST, port, settings.port or 8000, "--port")
     ui_port = choose_port(HOST, dagster_port, 3000, "--dagster-port")
