@@ -25,7 +25,7 @@ from endpoints.query.plan.model import Described, Finish, Plan, Refusal, Refused
 from endpoints.query.plan.order import known_width
 from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import ORDER_WORDS, Item, Select, Span
-from endpoints.query.plan.terms import Term, calls, insides, reads_rows, terms
+from endpoints.query.plan.terms import Term, calls, insides, names_a_part, reads_rows, terms
 from endpoints.query.variables import read_placeholder
 
 _BELOW = ("WITH", "FROM", "GROUP BY")
@@ -52,6 +52,7 @@ class _Cutter:
         self.states: list[State] = []
         self._key_columns: dict[tuple[str, ...], str] = {}
         self._state_columns: dict[tuple[str, ...], State] = {}
+        self._waiting: set[str] = set()  # aliases of items that wait for the request
 
     def plan(self) -> Plan | Refused:
         self._check()
@@ -93,6 +94,7 @@ class _Cutter:
             self._refuse("unreadable", select.whole, "a SELECT without FROM")
         if known_width(select) is None:
             self._refuse("star", select.item_list)
+        self._check_aliases()
         for body in (select.item_list, *(select.clauses[name] for name in _ABOVE if name in select.clauses)):
             names_table = any(source.word(i) == "IN" and source.tokens[i + 1].name for i in body)
             if source.has_word(body, "SELECT") or names_table:
@@ -101,6 +103,26 @@ class _Cutter:
                 self._refuse("lambda", body)
             if any((call.function or "").lower() in ("arrayjoin", "unnest") for call in calls(source, body)):
                 self._refuse("array_join", body)
+
+    def _check_aliases(self) -> None:
+        """Below the cut every name must mean what it means in the query.
+
+        Items that wait for the request are not there; where their alias is also a name below the cut,
+        ClickHouse would find a column, or nothing, instead.
+        """
+        source, select = self.source, self.select
+        waiting = {item.alias for item in select.items if item.alias and not self._defines(item)}
+        kept = [item.expression for item in select.items if self._defines(item)]
+        kept += [select.clauses[name] for name in ("PREWHERE", "WHERE", "GROUP BY") if name in select.clauses]
+        for span in kept:
+            if not waiting.isdisjoint(source.tokens[index].name for index in span):
+                self._refuse("alias", span)
+        bodies = [item.expression for item in select.items]
+        bodies += [select.clauses[name] for name in _ABOVE if name in select.clauses and name != "WINDOW"]
+        for span in bodies:
+            if names_a_part(source, span):
+                self._refuse("alias", span)
+        self._waiting = waiting
 
     # Below the cut: the user's FROM and WHERE, without what waits for a request.
 
@@ -259,6 +281,8 @@ class _Cutter:
     def _state(self, term: Term) -> None:
         source, text = self.source, self.source.same(term.head)
         try:
+            if not self._waiting.isdisjoint(text):
+                self._refuse("alias", term.head)
             if source.placeholders(term.head):
                 self._refuse("placeholder_in_aggregate", term.head, source.text(term.head))
                 return

@@ -8,7 +8,7 @@ from endpoints.query.plan.edits import lift
 from endpoints.query.plan.model import Condition, Dimension, Refusal
 from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import Select, Span
-from endpoints.query.plan.terms import calls, liftable
+from endpoints.query.plan.terms import calls, liftable, names_a_part, reads_rows
 
 
 class Dimensions:
@@ -45,7 +45,7 @@ class Dimensions:
 
     def add_condition(self, conjunct: Conjunct) -> list[tuple[Span, str]]:
         """Columns for all that a condition reads: the lifted parts of its text with their columns."""
-        lifted = list(liftable(self._source, conjunct.span))
+        lifted = self._lifted(conjunct)
         found = [(part, self._column(part, "", None)) for part in lifted]
         self._add_condition(conjunct, lifted)
         return found
@@ -62,9 +62,18 @@ class Dimensions:
             ("lambda", any(source.is_op(i, "->") for i in span)),
             ("xor", source.has_word(self._select.clauses[conjunct.clause], "XOR")),
             ("window", any(term.over for term in calls(source, span))),
+            ("alias", names_a_part(source, span)),
         ):
             if found:
                 self.refusals.append(refusal(code, source.line(span)))
+
+    def _lifted(self, conjunct: Conjunct) -> list[Span]:
+        """The parts of a condition that are stored: one side of a comparison as a whole, else all its
+        terms.
+        """
+        if conjunct.comparison is not None and reads_rows(self._source, conjunct.comparison[0]):
+            return [conjunct.comparison[0]]
+        return list(liftable(self._source, conjunct.span))
 
     def _add_condition(self, conjunct: Conjunct, lifted: list[Span]) -> None:
         source, comparison = self._source, None

@@ -71,8 +71,12 @@ REASONS: dict[str, tuple[str, str]] = {
         "Write the condition in WHERE.",
     ),
     "array_join": (
-        "arrayJoin in a condition makes rows as well",
+        "arrayJoin where a condition is made, or above a cut, makes rows as well",
         "Write has(array, {{variable:Type}}), or ARRAY JOIN in FROM.",
+    ),
+    "alias": (
+        "an alias made within an expression, or one of an item that waits for the request, is used elsewhere",
+        "Give names to whole items of SELECT only, and others than those of columns.",
     ),
     "lambda": ("a variable in a condition with a lambda", "Compare a column or a function of columns."),
     "xor": ("a variable in a condition with XOR", "Write it with AND, OR and NOT."),

@@ -11,6 +11,7 @@ from endpoints.query.plan.keys import select_keys
 from endpoints.query.plan.model import Refusal
 from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import ORDER_WORDS, Select, Source, Span
+from endpoints.query.plan.terms import calls
 
 _HIDDEN_NAME = re.compile(r"__(d|k|s|row|asset)\d*")
 _CLOCK_WORDS = ("CURRENT_DATE", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP")
@@ -68,6 +69,9 @@ def under_variables(select: Select) -> Iterator[Refusal]:
         if found is not None:
             yield refusal(code, source.tokens[found].line)
     yield from _not_selected(select)
+    head = select.body("WITH")
+    if head and any((call.function or "").lower() in ("arrayjoin", "unnest") for call in calls(source, head)):
+        yield refusal("array_join", source.line(head))
     yield from _sample(source, select.body("FROM"))
     settings = select.body("SETTINGS")
     for part in source.split(settings) if settings else ():

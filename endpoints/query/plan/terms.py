@@ -196,3 +196,11 @@ def is_operand(source: Source, span: Span) -> bool:
         if token.kind is Kind.WORD and _is_keyword(source, index) and token.word not in ("INTERVAL", *UNITS):
             return False
     return True
+
+
+def names_a_part(source: Source, span: Span) -> bool:
+    """An alias is made within the expression, which a plan would take away with it. CAST(x AS T) makes
+    none.
+    """
+    words = [source.word(index) for index in span]
+    return words.count("AS") > words.count("CAST") + words.count("TRY_CAST")
