@@ -9,6 +9,7 @@ EndpointsError
 │   ├── BadQuery           the query is at fault
 │   ├── QueryTimeout       it ran too long
 │   ├── OverLimit          it needed more memory, rows or bytes than allowed
+│   │   └── AssetTooLarge  materializing would store more rows than `max_asset_rows`
 │   ├── QueryCancelled     we stopped it
 │   └── WarehouseUnavailable   no connection, a server that is gone, too busy
 ├── LakeError
@@ -16,12 +17,13 @@ EndpointsError
 │   ├── StoreUnsafe        the store ignores create-if-absent: refused at start
 │   └── Corrupt            a published object is not what was published
 │       └── MissingFile    it is not there at all: collected, or lost
-└── ContractBreach         rows break the version's contract: carries Failures
+├── ContractBreach         rows break the version's contract: carries Failures
+└── ParityBreach           an asset's answers are not the live query's: carries the sample that shows it
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +107,10 @@ class OverLimit(WarehouseError):
     """The query needed more memory, rows or bytes than its limits allow."""
 
 
+class AssetTooLarge(OverLimit):
+    """The asset would have more rows than `max_asset_rows`; names the dimension that makes it so large."""
+
+
 class QueryCancelled(WarehouseError):
     """The query was stopped on our side."""
 
@@ -154,3 +160,14 @@ class ContractBreach(EndpointsError):
     def __init__(self, failures: Sequence[Failure]) -> None:
         self.failures = tuple(failures)
         super().__init__("; ".join(f.detail for f in self.failures))
+
+
+class ParityBreach(EndpointsError):
+    """A new asset's answer is not the live query's on the same data; the last good asset stays.
+
+    `evidence` holds both answers as text, for operators, never for callers; no private variable's value.
+    """
+
+    def __init__(self, message: str, evidence: Mapping[str, Any]) -> None:
+        self.evidence = evidence
+        super().__init__(message)

@@ -128,6 +128,17 @@ class Settings(BaseSettings):
     cache_bytes: Size = Field(
         10 * 2**30, description="How much of the lake may be copied to `cache_dir`, as in `10GiB`."
     )
+    max_asset_rows: int = Field(
+        100_000_000,
+        ge=1,
+        description="Most rows of an asset, where `limits.max_asset_rows` of the version says nothing.",
+    )
+    parity_samples: int = Field(
+        3,
+        ge=0,
+        le=100,
+        description="Sets of values for which new assets are compared with the live query; 0: never.",
+    )
     retention: Duration = Field(
         timedelta(hours=24),
         description="How long data is kept that no snapshot names: more than the longest run or cursor.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
     from endpoints.definition import Version
     from endpoints.query.plan import Plan, Refused
     from endpoints.settings import Settings
+    from endpoints.warehouse.protocol import Warehouse
+
+Described = dict[str, Any]
 
 
 @click.command()
@@ -20,8 +25,13 @@ if TYPE_CHECKING:
 @click.option(
     "--connect", is_flag=True, help="Ask ClickHouse too whether plan and query give the same columns."
 )
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Ask ClickHouse how many rows, bytes and values of each dimension the asset would have.",
+)
 @as_json
-def plan(target: str, connect: bool, as_json: bool) -> None:
+def plan(target: str, connect: bool, measure: bool, as_json: bool) -> None:
     """Show how a version is materialized, or why it runs live.
 
     The exit status is 1 where it cannot be materialized.
@@ -29,36 +39,67 @@ def plan(target: str, connect: bool, as_json: bool) -> None:
     \b
     endpoints plan customer_usage
     endpoints plan activity_digest --json
+    endpoints plan activity_digest --measure
     """
     settings = read_settings()
     version = read_definitions(settings).version(target)
-    made = _make(settings, version, connect)
-    described = describe(version, made)
+    described = _asked(settings, version, measure) if connect or measure else _read(version)
     if as_json:
         print_json(described)
     else:
-        _show(described)
+        _show(described, _shown_path(version.sql_file, settings.project))
     raise SystemExit(0 if described["materializable"] else 1)
 
 
-def _make(settings: Settings, version: Version, connect: bool) -> Plan | Refused:
-    from endpoints.query.plan import Refused, check_plan, make_plan
+def _read(version: Version) -> Described:
+    """What the text alone tells."""
+    from endpoints.query.plan import make_plan
 
-    made = make_plan(version)
-    if not connect or isinstance(made, Refused):
-        return made
+    return describe(version, make_plan(version))
+
+
+def _asked(settings: Settings, version: Version, measure: bool) -> Described:
+    """What ClickHouse says to it as well."""
+    from endpoints.query.plan import Refused, check_plan, make_plan
     from endpoints.warehouse import open_warehouse
 
-    warehouse = open_warehouse(settings)
-    try:
-        return check_plan(made, version, warehouse)
-    finally:
-        warehouse.close()
+    made = make_plan(version)
+    if isinstance(made, Refused):
+        return describe(version, made)
+    with closing(open_warehouse(settings)) as warehouse:
+        checked = check_plan(made, version, warehouse)
+        described = describe(version, checked)
+        if measure and not isinstance(checked, Refused):
+            most = version.limits.max_asset_rows or settings.max_asset_rows
+            described |= _measured(version, checked, warehouse, most, described)
+    return described
 
 
-def describe(version: Version, made: Plan | Refused) -> dict[str, Any]:
+def _measured(
+    version: Version, made: Plan, warehouse: Warehouse, most: int, described: Described
+) -> Described:
+    """What `--measure` adds: the sizes, and a reason where they are past the limit."""
+    from endpoints.cardinality import estimate_bytes, measure, too_large
+
+    found = measure(made, warehouse)
+    sizes = {
+        "rows": found.rows,
+        "bytes": estimate_bytes(made, warehouse, found.rows),
+        "max_asset_rows": most,
+        "dimensions": [
+            {"expression": expression, "values": values} for expression, values in found.distinct.items()
+        ],
+    }
+    if found.rows <= most:
+        return {"measured": sizes}
+    reason = {"code": "too_large", "detail": str(too_large(version, found, most)), "line": 1, "fix": ""}
+    return {"measured": sizes, "materializable": False, "reasons": [*described["reasons"], reason]}
+
+
+def describe(version: Version, made: Plan | Refused) -> Described:
     """A plan as `--json` prints it."""
     from endpoints.query.plan import Refused
+    from endpoints.query.plan.describe import changing, predicates
 
     identity = {"endpoint": version.endpoint, "version": version.number}
     if isinstance(made, Refused):
@@ -71,43 +112,83 @@ def describe(version: Version, made: Plan | Refused) -> dict[str, Any]:
             "materialize_sql": None,
             "read": {},
         }
+    states = made.finish.states if made.finish else ()
     return {
         **identity,
         "materializable": True,
         "reasons": [],
         "dimensions": [
-            {"variable": d.variable, "expression": d.expression, "operator": d.operator}
-            for d in made.dimensions
+            {"variable": p.variable, "expression": p.expression, "operator": p.operator}
+            for p in predicates(made)
         ],
         "materialize_sql": made.materialize_sql,
         "read": {
+            "columns": [{"column": d.column, "expression": d.expression} for d in made.dimensions],
             "seek": [d.column for d in made.seek],
             "conditions": [c.sql for c in made.conditions],
+            "states": [{"aggregate": s.written, "stored": s.stored, "merged": s.merges} for s in states],
             "limit": made.cut.limit,
             "offset": made.cut.offset,
             "finish_sql": made.finish_sql,
-            "notes": list(made.notes),
+            "notes": list(changing(version.sql).notes),
         },
     }
 
 
-def _show(described: dict[str, Any]) -> None:
+def _shown_path(path: Path, project: Path) -> str:
+    return str(path.relative_to(project) if path.is_relative_to(project) else path)
+
+
+def _show(described: Described, file: str) -> None:
+    name = f"{described['endpoint']}@{described['version']}"
+    if described["materializable"]:
+        click.echo(f"{name} is answered from its asset.")
+    else:
+        click.echo(f"{name} runs live:")
+    for reason in described["reasons"]:
+        click.echo(f"  {file}:{reason['line']}: {reason['detail']} [{reason['code']}]")
+        if reason["fix"]:
+            click.echo(f"    {reason['fix']}")
+    if described["materialize_sql"] is not None:
+        _show_plan(described)
+    if sizes := described.get("measured"):
+        _show_sizes(sizes)
+
+
+def _show_plan(described: Described) -> None:
+    read = described["read"]
+    columns = {column["expression"]: column["column"] for column in read["columns"]}
+    for dimension in described["dimensions"]:
+        stored = columns.get(dimension["expression"])
+        how = f", stored as {stored}" if stored else ""
+        how += ": rows are sorted by it, a call reads its value's" if stored in read["seek"] else ""
+        said = f"{dimension['expression']} {dimension['operator']} {{{dimension['variable']}}}"
+        click.echo(f"  dimension: {said}{how}")
+    for state in read["states"]:
+        click.echo(
+            f"  merges: {state['aggregate']}, stored as {state['stored']}, put together by {state['merged']}"
+        )
+    for note in read["notes"]:
+        click.echo(f"  note: {note}")
+    _show_sql("Materialized by:", described["materialize_sql"])
+    if read["finish_sql"]:
+        asked = "".join(f"\n  AND {condition}" for condition in read["conditions"]).removeprefix("\n  AND ")
+        where = f"Finished by, when read, over the rows of __asset where {asked}:" if asked else ""
+        _show_sql(where or "Finished by, when read:", read["finish_sql"])
+    elif read["conditions"]:
+        _show_sql("Rows are kept, when read, where:", "\nAND ".join(read["conditions"]))
+
+
+def _show_sql(title: str, sql: str) -> None:
     from rich.syntax import Syntax
 
-    out = answers()
-    name = f"{described['endpoint']}@{described['version']}"
-    if not described["materializable"]:
-        click.echo(f"{name} runs live:")
-        for reason in described["reasons"]:
-            click.echo(
-                f"  line {reason['line']}: {reason['detail']} [{reason['code']}] {reason['fix']}".rstrip()
-            )
-        return
-    click.echo(f"{name} is answered from its asset.")
-    for dimension in described["dimensions"]:
-        said = " ".join(filter(None, (dimension["expression"], dimension["operator"], dimension["variable"])))
-        click.echo(f"  dimension: {said}")
-    for note in described["read"]["notes"]:
-        click.echo(f"  note: {note}")
-    click.echo("Materialized by:")
-    out.print(Syntax(described["materialize_sql"], "sql", background_color="default", word_wrap=True))
+    click.echo(title)
+    answers().print(Syntax(sql, "sql", background_color="default", word_wrap=True))
+
+
+def _show_sizes(sizes: Described) -> None:
+    click.echo(
+        f"Measured: {sizes['rows']:,} rows of {sizes['max_asset_rows']:,}, about {sizes['bytes']:,} bytes"
+    )
+    for dimension in sizes["dimensions"]:
+        click.echo(f"  {dimension['expression']}: {dimension['values']:,} values")

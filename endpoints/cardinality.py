@@ -1,0 +1,72 @@
+"""How large an asset would be, asked of the warehouse before anything is written.
+
+Only dimensions make an asset larger than an answer: a row is stored for each of their values that occurs. So
+the one with the most values is to blame when there are too many rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from endpoints.definition import Version
+from endpoints.errors import AssetTooLarge
+from endpoints.query.plan import Plan
+from endpoints.warehouse.protocol import Caps, Statement, Warehouse
+
+_SAMPLE_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Cardinality:
+    """Rows of an asset, and how many values each dimension has, by the dimension's text, most first.
+
+    Counts of values are exact to 65,536 and estimates above (`uniq`); NULL is not counted.
+    """
+
+    rows: int
+    distinct: Mapping[str, int]
+
+
+def measure(plan: Plan, warehouse: Warehouse) -> Cardinality:
+    """Count what the plan would store. The aggregates that it stores are not computed for this."""
+    counts = ["count()", *(f"uniq({dimension.column})" for dimension in plan.dimensions)]
+    sql = f"SELECT {', '.join(counts)}\nFROM (\n{plan.materialize_sql}\n)"
+    with warehouse.run(Statement(sql), Caps()) as result:
+        rows, *values = (column[0].as_py() for column in pa.Table.from_batches(list(result)).columns)
+    named = zip((dimension.expression for dimension in plan.dimensions), values, strict=True)
+    return Cardinality(rows, dict(sorted(named, key=lambda pair: -pair[1])))
+
+
+def estimate_bytes(plan: Plan, warehouse: Warehouse, rows: int) -> int:
+    """Bytes of the asset's files, if all rows are like the first ones."""
+    seen: list[pa.RecordBatch] = []
+    with warehouse.run(Statement(plan.materialize_sql), Caps()) as result:
+        for batch in result:
+            seen.append(batch)
+            if sum(one.num_rows for one in seen) >= _SAMPLE_ROWS:
+                break
+    sampled = sum(batch.num_rows for batch in seen)
+    if not sampled:
+        return 0
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_batches(seen), sink, compression="zstd")
+    size: int = sink.getvalue().size
+    return round(size * rows / sampled)
+
+
+def too_large(version: Version, found: Cardinality, most: int) -> AssetTooLarge:
+    """Says which dimension is to blame and what to do."""
+    stored = f"{version.key} would store {found.rows:,} rows, more than the {most:,} of `max_asset_rows`."
+    if not found.distinct:
+        return AssetTooLarge(f"{stored} Aggregate or LIMIT them, or raise `limits.max_asset_rows`.")
+    (worst, values), *others = found.distinct.items()
+    rest = "; ".join(f"{name} has {count:,}" for name, count in others)
+    return AssetTooLarge(
+        f"{stored} The dimension {worst} has {values:,} distinct values{f' ({rest})' if rest else ''}. "
+        "Compare something coarser, such as a bucket of it (toDate of a time), "
+        "or raise `limits.max_asset_rows`."
+    )
