@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 
 from endpoints.definition.model import Variable, Version
 from endpoints.errors import BadQuery
@@ -15,12 +16,24 @@ from endpoints.query.plan.reading import try_finish
 from endpoints.query.plan.reasons import refusal
 from endpoints.types import ClickHouseType, Column, Value, example_value
 from endpoints.warehouse.finish import Finisher
-from endpoints.warehouse.protocol import Statement, Warehouse
+from endpoints.warehouse.protocol import Caps, Statement, Warehouse
 
 FINISH_FROM = (26, 9)
 """The oldest server beside which conditions and finishes have been tested: functions change between
 versions.
 """
+
+PLAN_SETTINGS = frozenset({"prefer_column_name_to_alias", "limit", "offset", "additional_result_filter"})
+"""Server settings that change what a plan's text means, or cut its rows."""
+
+FINISH_SETTINGS = frozenset(
+    {
+        *("aggregate_functions_null_for_empty", "cast_keep_nullable", "compatibility", "group_by_use_nulls"),
+        *("count_distinct_implementation", "decimal_check_overflow", "transform_null_in"),
+        "empty_result_for_aggregation_by_empty_set",
+    }
+)
+"""Server settings that change answers, and that the reading side does not have."""
 
 
 def check_plan(
@@ -44,6 +57,8 @@ def check_plan(
     if planned.finish is None and not _same(live, stored[: len(live)]):
         return Refused((refusal("columns", 1),))
     wrong = [*_type_gaps(planned, version, stored), *_floats(planned, version, live, stored)]
+    if version.variables and not wrong:
+        wrong += _profile(warehouse, _needs_clickhouse(planned, version, stored))
     if not wrong and _needs_clickhouse(planned, version, stored):
         wrong += _unfinished(planned, version, warehouse, live, stored, finisher)
     return Refused(tuple(wrong)) if wrong else replace(planned, width=len(live))
@@ -108,6 +123,19 @@ def _floats(
 def _needs_clickhouse(plan: Plan, version: Version, stored: tuple[Column, ...]) -> bool:
     types = {column.name: column.type for column in stored}
     return plan.finish is not None or not all(_compares_in_arrow(c, version, types) for c in plan.conditions)
+
+
+def _profile(warehouse: Warehouse, finished: bool) -> Iterator[Refusal]:
+    """Settings of the server's profile under which a plan, or its finish, would not answer as the query
+    does.
+    """
+    names = sorted(PLAN_SETTINGS | FINISH_SETTINGS if finished else PLAN_SETTINGS)
+    listed = ", ".join(f"'{name}'" for name in names)
+    sql = f"SELECT name FROM system.settings WHERE changed AND name IN ({listed})"  # noqa: S608  (our own names)
+    with warehouse.run(Statement(sql), Caps(timeout=timedelta(seconds=30))) as result:
+        changed = [name.as_py().decode() for batch in result for name in batch.column(0)]
+    for name in changed:
+        yield refusal("settings", 1, f"{name} of the server's profile")
 
 
 def _unfinished(

@@ -51,7 +51,7 @@ REASONS: dict[str, tuple[str, str]] = {
         "SAMPLE of a number of rows depends on how many rows the filter leaves",
         "Sample a share instead: SAMPLE 0.1.",
     ),
-    "settings": ("the setting {what} may change the answer", "Leave it out of the query."),
+    "settings": ("the setting {what} may change the answer", "Leave it out."),
     "placeholder_in_with": ("a variable in WITH", "Use it in the WHERE of the outer SELECT."),
     "placeholder_in_from": (
         "a variable inside FROM: in a subquery, a join or a table function",
