@@ -28,9 +28,9 @@ class DuplicateFinder:
     """Counts keys that occur more than once.
 
     Keys are held in memory up to `held_bytes`, then spread by hash over files in a temporary folder, so that
-    one key always lands in one file and each file can be counted by itself (as in a Grace hash join): memory is
-    bounded by `held_bytes` and by a `PARTS`-th of the keys. Keys are compared as whole values, so
-    two keys that share a hash are not confused. The order of rows does not matter.
+    one key always lands in one file and each file can be counted by itself (as in a Grace hash join): memory
+    is bounded by `held_bytes` and by a `PARTS`-th of the keys. Keys are compared as whole values, so two keys
+    that share a hash are not confused. The order of rows does not matter.
     """
 
     def __init__(self, *, held_bytes: int = HELD_BYTES) -> None:
