@@ -17,13 +17,12 @@ EndpointsError
 │   ├── StoreUnsafe        the store ignores create-if-absent: refused at start
 │   └── Corrupt            a published object is not what was published
 │       └── MissingFile    it is not there at all: collected, or lost
-├── ContractBreach         rows break the version's contract: carries Failures
-└── ParityBreach           an asset's answers are not the live query's: carries the sample that shows it
+└── ContractBreach         rows break the version's contract: carries Failures
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,14 +159,3 @@ class ContractBreach(EndpointsError):
     def __init__(self, failures: Sequence[Failure]) -> None:
         self.failures = tuple(failures)
         super().__init__("; ".join(f.detail for f in self.failures))
-
-
-class ParityBreach(EndpointsError):
-    """A new asset's answer is not the live query's on the same data; the last good asset stays.
-
-    `evidence` holds both answers as text, for operators, never for callers; no private variable's value.
-    """
-
-    def __init__(self, message: str, evidence: Mapping[str, Any]) -> None:
-        self.evidence = evidence
-        super().__init__(message)

@@ -17,6 +17,7 @@ from endpoints.lake.manifest import Manifest, Server
 from endpoints.lake.publish import Lake, Published
 from endpoints.lake.read import AssetReader
 from endpoints.lake.store import Store
+from endpoints.parity import difference
 from endpoints.query.bind import Bound, bind, live_statement
 from endpoints.query.plan import Plan, Refused, check_plan, make_plan
 from endpoints.query.variables import placeholders
@@ -143,25 +144,14 @@ class Bench:
             for limit, offset in ((None, 0), PAGES[len(live.table) % len(PAGES)]):
                 asset = self.reader.read(manifest, plan, bound, limit=limit, offset=offset, max_rows=100_000)
                 outcome.compared += 1
-                why = difference(asset, live, limit, offset)
+                why = difference(asset, page(live, limit, offset))
                 if why:
                     outcome.differences.append(f"{case.sql}\n{given} limit={limit} offset={offset}: {why}")
         return outcome
 
 
-def difference(asset: Rows, live: Rows, limit: int | None, offset: int) -> str | None:
-    """What is not the same, exactly: names, types, rows, order, and whether rows follow."""
-    if asset.columns != live.columns:
-        return f"columns {asset.columns} are not {live.columns}"
+def page(live: Rows, limit: int | None, offset: int) -> Rows:
+    """That page of all the rows."""
     size = live.table.num_rows if limit is None else limit
-    one, other = rows_of(asset.table), rows_of(live.table.slice(offset, size))
-    if one != other:
-        return f"asset {one[:20]} ({len(one)} rows), live {other[:20]} ({len(other)} rows)"
     follows = live.table.num_rows > offset + size
-    return None if asset.has_more == follows else f"has_more is {asset.has_more}"
-
-
-def rows_of(table: pa.Table) -> list[tuple[str, ...]]:
-    """Rows that compare as they print: NaN with NaN, -0.0 not with 0.0; duplicate names kept."""
-    columns = [[repr(value.as_py()) for value in column] for column in table.columns]
-    return list(zip(*columns, strict=True)) if columns else []
+    return Rows(live.columns, live.table.slice(offset, size), live.timezone, follows)
