@@ -121,6 +121,9 @@ class Settings(BaseSettings):
     live_spool_bytes: Size = Field(
         2**30, description="A live result larger than this is refused: `query_over_limit`."
     )
+    asset_memory_bytes: Size = Field(
+        256 * 2**20, description="Memory for decoded rows of assets, per process."
+    )
     embedded_workers: int = Field(2, ge=1, description="Processes of embedded ClickHouse, per process.")
     cache_dir: Path = Field(
         Path(".cache"), description="Folder of local copies of S3 files and of spilled results."

@@ -66,7 +66,8 @@ class Service:
         for problem in definitions.problems:
             log.error("%s", problem)
         lake = Lake.open(settings, probe=False)  # nothing is published from here
-        assets = Assets(lake, Follower(lake), AssetReader(FileCache.open(lake.store, settings)))
+        reader = AssetReader(FileCache.open(lake.store, settings), budget=settings.asset_memory_bytes)
+        assets = Assets(lake, Follower(lake), reader)
         keys = KeyRing(KeyStore.open(settings))
         service = cls(settings, Loaded(definitions), assets, keys, warehouse or open_warehouse(settings))
         assets.start(definitions.versions)

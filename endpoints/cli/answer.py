@@ -64,7 +64,7 @@ def answer(settings: Settings, question: Question, now: datetime) -> Answer:
     version, plan = question.version, make_plan(question.version)
     lake = Lake.open(settings, probe=False)
     manifest = lake.head(version.endpoint, version.number)
-    reader = AssetReader(FileCache.open(lake.store, settings))
+    reader = AssetReader(FileCache.open(lake.store, settings), budget=settings.asset_memory_bytes)
     with closing(open_warehouse(settings)) as warehouse, closing(reader):
         timezone = manifest.server.timezone if manifest else warehouse.server().timezone
         bound = bind(version, question.given, now=now, timezone=timezone)

@@ -12,7 +12,7 @@ from endpoints.errors import Corrupt
 from endpoints.lake.files import FileCache
 from endpoints.lake.filter import bound_values, request_filter, scalar_of
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
-from endpoints.lake.rows import Group, Load, RowGroups, Sought, seek_groups, seek_rows
+from endpoints.lake.rows import RowGroups, Sought
 from endpoints.query.bind import Bound
 from endpoints.query.plan import Cut, Plan
 from endpoints.query.plan.conditions import ARROW_ORDER
@@ -46,13 +46,21 @@ class _Window:
 
 
 class AssetReader:
-    """Answers requests from published files. Decoded row groups stay in memory up to `budget` bytes."""
+    """Answers requests from published files. Decoded row groups and footers stay in memory, up to `budget`
+    bytes in all; a read that is under way holds the row groups it looks at beside that.
+    """
 
     def __init__(
         self, files: FileCache, *, budget: int = DECODED_BYTES, finisher: Finisher | None = None
     ) -> None:
         self._files, self._groups = files, RowGroups(budget)
+        pa.scalar(0)  # with its first value pyarrow imports pandas, for up to half a second: not in a request
         self._finisher = finisher or Finisher()
+
+    @property
+    def held_bytes(self) -> int:
+        """What stays in memory now."""
+        return self._groups.held_bytes
 
     def close(self) -> None:
         """End the workers that evaluate what Arrow cannot."""
@@ -121,11 +129,10 @@ class AssetReader:
         names = tuple(one.column for one in sought)
         for file in entry.files:
             load = partial(self._files.local, manifest.endpoint, manifest.version, file)
-            for group in seek_groups(self._groups.groups(file.path, names, load), sought):
-                yield _Piece(None if sought else group.rows, partial(self._rows, group, load, sought))
-
-    def _rows(self, group: Group, load: Load, sought: tuple[Sought, ...]) -> pa.Table:
-        return seek_rows(self._groups.table(group, load), sought)
+            footer = self._groups.footer(file.path, names, load)
+            for group in footer.seek(sought):
+                rows = partial(self._groups.rows, footer, group, sought, load)
+                yield _Piece(None if sought else group.rows, rows)
 
 
 def _result_columns(entry: PartitionEntry, plan: Plan) -> tuple[Column, ...]:

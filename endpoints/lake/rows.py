@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +22,10 @@ from endpoints.errors import Corrupt
 
 Bounds = tuple[Any, Any] | None
 Load = Callable[[], Path]
-_FOOTERS = 10_000
+K = TypeVar("K")
+V = TypeVar("V")
+_FOOTER_SHARE = 8  # of the budget, one part in
+_FOOTER_WEIGHT = 6  # bytes in memory for one in the file, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,67 +43,128 @@ class Sought:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One row group: its place, its rows, and the least and greatest value of each seek dimension."""
+    """One row group: its file, its place in it, its rows."""
 
     file: str
     index: int
     rows: int
-    bounds: tuple[Bounds, ...]
 
 
-class RowGroups:
-    """Decoded row groups of immutable files, the least recently used dropped past `budget` bytes.
-    Thread-safe.
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What a file says of itself: how to decode it, and the least and greatest values of each row group.
+
+    `bounds` holds, per seek dimension, one pair for each row group. `coded` names the columns that decode to
+    dictionaries: a third of the time, and of the memory, of as many strings.
     """
 
-    def __init__(self, budget: int) -> None:
-        self._budget, self._used = budget, 0
-        self._lock = threading.Lock()
-        self._tables: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
-        self._footers: OrderedDict[tuple[str, tuple[str, ...]], tuple[Group, ...]] = OrderedDict()
+    metadata: pq.FileMetaData
+    schema: pa.Schema
+    groups: tuple[Group, ...]
+    bounds: tuple[tuple[Bounds, ...], ...]
+    coded: tuple[str, ...]
 
-    def groups(self, file: str, seek: tuple[str, ...], load: Load) -> tuple[Group, ...]:
-        """The row groups of a file, with bounds of the `seek` columns; read from its footer once."""
-        key = (file, seek)
-        with self._lock:
-            if (known := self._footers.get(key)) is not None:
-                self._footers.move_to_end(key)
-                return known
-        found = _read_footer(file, seek, load())
-        with self._lock:
-            self._footers[key] = found
-            while len(self._footers) > _FOOTERS:
-                self._footers.popitem(last=False)
-        return found
+    @property
+    def nbytes(self) -> int:
+        """About what this takes in memory."""
+        return int(self.metadata.serialized_size) * _FOOTER_WEIGHT
 
-    def table(self, group: Group, load: Load) -> pa.Table:
-        """All columns of a row group, each in one chunk."""
-        key = (group.file, group.index)
-        with self._lock:
-            if (known := self._tables.get(key)) is not None:
-                self._tables.move_to_end(key)
-                return known
-        table = _decode(group, load())
-        with self._lock:
-            if key not in self._tables and table.nbytes <= self._budget:
-                self._tables[key] = table
-                self._used += table.nbytes
-            while self._used > self._budget:
-                _, dropped = self._tables.popitem(last=False)
-                self._used -= dropped.nbytes
-        return table
+    def seek(self, sought: Sequence[Sought]) -> Iterator[Group]:
+        """The row groups that may hold the key, in their order."""
+        keys = [(self.bounds[at], one.key) for at, one in enumerate(sought) if one.ordered]
+        for index in self._first(sought):
+            if all(_within(bounds[index], key) for bounds, key in keys):
+                yield self.groups[index]
 
-
-def seek_groups(groups: Sequence[Group], sought: Sequence[Sought]) -> Iterator[Group]:
-    """The row groups that may hold the key."""
-    keys = [(at, s.key) for at, s in enumerate(sought) if s.ordered]
-    for group in groups:
-        if all(_within(group.bounds[at], key) for at, key in keys):
-            yield group
+    def _first(self, sought: Sequence[Sought]) -> range:
+        """The row groups among which the first dimension's value is: rows are sorted by it."""
+        everything = range(len(self.groups))
+        if not sought or not sought[0].ordered or None in self.bounds[0]:
+            return everything
+        bounds, key = self.bounds[0], sought[0].key
+        return range(
+            bisect_left(everything, key, key=lambda index: bounds[index][1]),  # type: ignore[index]
+            bisect_right(everything, key, key=lambda index: bounds[index][0]),  # type: ignore[index]
+        )
 
 
 def _within(bounds: Bounds, key: Any) -> bool:
     return bounds is None or bool(bounds[0] <= key <= bounds[1])
+
+
+class RowGroups:
+    """Footers and decoded row groups of immutable files, the least recently used dropped past `budget` bytes.
+    Thread-safe.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._lock = threading.Lock()
+        self._footers = _Recent[tuple[str, tuple[str, ...]], Footer](budget // _FOOTER_SHARE)
+        self._tables = _Recent[tuple[str, int], pa.Table](budget - budget // _FOOTER_SHARE)
+
+    @property
+    def decoded(self) -> int:
+        """How many row groups are in memory."""
+        with self._lock:
+            return len(self._tables)
+
+    @property
+    def held_bytes(self) -> int:
+        """What all that is in memory takes."""
+        with self._lock:
+            return self._footers.held_bytes + self._tables.held_bytes
+
+    def footer(self, file: str, seek: tuple[str, ...], load: Load) -> Footer:
+        """The footer of a file, with bounds of the `seek` columns; read once."""
+        with self._lock:
+            if (known := self._footers.get((file, seek))) is not None:
+                return known
+        found = _read_footer(file, seek, load())
+        with self._lock:
+            self._footers.put((file, seek), found, found.nbytes)
+        return found
+
+    def rows(self, footer: Footer, group: Group, sought: Sequence[Sought], load: Load) -> pa.Table:
+        """The rows of a row group that hold the key, in storage form."""
+        return _plain(seek_rows(self._table(footer, group, load), sought), footer.schema)
+
+    def _table(self, footer: Footer, group: Group, load: Load) -> pa.Table:
+        """All columns of a row group, each in one chunk."""
+        key = (group.file, group.index)
+        with self._lock:
+            if (known := self._tables.get(key)) is not None:
+                return known
+        table = _decode(footer, group, load())
+        with self._lock:
+            self._tables.put(key, table, table.nbytes)
+        return table
+
+
+class _Recent(Generic[K, V]):
+    """Values up to `budget` bytes, the least recently used dropped first; one that is larger is not kept."""
+
+    def __init__(self, budget: int) -> None:
+        self._budget, self.held_bytes = budget, 0
+        self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: K) -> V | None:
+        found = self._values.get(key)
+        if found is None:
+            return None
+        self._values.move_to_end(key)
+        return found[0]
+
+    def put(self, key: K, value: V, size: int) -> None:
+        if key in self._values or size > self._budget:
+            return
+        self._values[key] = (value, size)
+        self.held_bytes += size
+        while self.held_bytes > self._budget:
+            _, (_, dropped) = self._values.popitem(last=False)
+            self.held_bytes -= dropped
 
 
 def seek_rows(table: pa.Table, sought: Sequence[Sought]) -> pa.Table:
@@ -160,24 +224,31 @@ def _filter(table: pa.Table, sought: Sequence[Sought]) -> pa.Table:
     return table
 
 
-def _read_footer(file: str, seek: tuple[str, ...], path: Path) -> tuple[Group, ...]:
+def _read_footer(file: str, seek: tuple[str, ...], path: Path) -> Footer:
     try:
         metadata = pq.read_metadata(path)
+        schema = metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
         raise Corrupt(file, f"has no readable footer: {error}") from error
     names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
     if not set(seek) <= set(names):
         raise Corrupt(file, f"lacks one of the columns {', '.join(seek)}")
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     places = [names.index(name) for name in seek]
-    return tuple(
-        Group(
-            file,
-            index,
-            metadata.row_group(index).num_rows,
-            tuple(_bounds(metadata.row_group(index).column(place)) for place in places),
-        )
-        for index in range(metadata.num_row_groups)
+    texts = [field.name for field in schema if field.type in (pa.binary(), pa.string())]
+    return Footer(
+        metadata,
+        schema,
+        tuple(Group(file, index, group.num_rows) for index, group in enumerate(groups)),
+        tuple(tuple(_bounds(group.column(place)) for group in groups) for place in places),
+        tuple(name for name in texts if _is_coded([group.column(names.index(name)) for group in groups])),
     )
+
+
+def _is_coded(chunks: Sequence[Any]) -> bool:
+    """Whether a column of byte strings is dictionary-coded: plain values take four bytes each, and more."""
+    size, values = sum(c.total_uncompressed_size for c in chunks), sum(c.num_values for c in chunks)
+    return bool(size < 4 * values)
 
 
 def _bounds(chunk: Any) -> Bounds:
@@ -190,9 +261,22 @@ def _bounds(chunk: Any) -> Bounds:
     return statistics.min, statistics.max
 
 
-def _decode(group: Group, path: Path) -> pa.Table:
+def _decode(footer: Footer, group: Group, path: Path) -> pa.Table:
     try:
-        with pq.ParquetFile(path, memory_map=True) as file:
+        with pq.ParquetFile(
+            path, metadata=footer.metadata, memory_map=True, read_dictionary=footer.coded
+        ) as file:
             return file.read_row_group(group.index, use_threads=False).combine_chunks()
     except (pa.ArrowException, OSError) as error:
         raise Corrupt(group.file, f"cannot be decoded: {error}") from error
+
+
+def _plain(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Rows in the file's own schema: dictionaries become values."""
+    if rows.schema.equals(schema):
+        return rows
+    columns = [
+        column if column.type.equals(field.type) else column.cast(field.type)
+        for column, field in zip(rows.columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -162,8 +162,7 @@ def test_null_equals_nothing(folder: Path) -> None:
 def test_pages_without_a_filter_decode_only_what_they_show(folder: Path) -> None:
     asset = Asset(folder, "SELECT c0 FROM t", ["Int64"], [(number,) for number in range(100)], group=10)
     assert asset.read(limit=3, offset=50) == ([(50,), (51,), (52,)], True)
-    groups = asset.reader._groups
-    assert len(groups._tables) == 1
+    assert asset.reader._groups.decoded == 1
 
 
 def test_nothing_is_cut_silently(folder: Path) -> None:
@@ -177,8 +176,24 @@ def test_decoded_rows_stay_within_their_budget(folder: Path) -> None:
     asset = Asset(folder, "SELECT c0 FROM t", ["Int64"], [(number,) for number in range(1000)], group=100)
     asset.reader._groups = groups = RowGroups(budget=2000)
     assert len(asset.read()[0]) == 1000
-    assert groups._used <= 2000
-    assert sum(table.nbytes for table in groups._tables.values()) == groups._used
+    assert groups.decoded == 2
+    assert 2 * 800 <= groups.held_bytes <= 2000
+
+
+def test_text_is_held_as_dictionaries(folder: Path) -> None:
+    """Ten names a thousand times take the memory of a thousand numbers; what is read is plain text."""
+    rows = [(b"name %d" % (number % 10) * 10, number // 20) for number in range(1000)]
+    asset = Asset(folder, "SELECT c0 FROM t WHERE k = {k:Int64}", ["String", "Int64"], rows, group=500)
+    assert asset.read(k=3)[0] == [row[:1] for row in rows if row[1] == 3]
+    assert asset.read(k=49)[0] == [row[:1] for row in rows if row[1] == 49]
+    assert asset.reader.held_bytes < 1000 * (8 + 8) + 10_000
+
+
+def test_a_read_looks_at_the_row_groups_of_its_key_only(folder: Path) -> None:
+    rows = [(number, number // 7) for number in range(1000)]
+    asset = Asset(folder, "SELECT c0 FROM t WHERE k = {k:Int64}", ["Int64", "Int64"], rows, group=10, files=3)
+    assert asset.read(k=100)[0] == [(number,) for number in range(700, 707)]
+    assert asset.reader._groups.decoded == 1
 
 
 def test_a_missing_file_says_so(folder: Path) -> None:
