@@ -1,4 +1,4 @@
-"""The path of a materialization, top to bottom: plan, check the plan, run, write and audit, publish.
+"""The path of a materialization, top to bottom: plan, check the plan, run, write and audit, compare, publish.
 
 Knows nothing of Dagster: `assets.py` turns what happens here into Dagster's events. Nothing a reader can see
 changes before `publish`, and every attempt ends as a manifest, a failed one as well.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from endpoints.cardinality import measure, too_large
 from endpoints.definition import Contract, Version
 from endpoints.errors import ContractBreach, EndpointsError
 from endpoints.lake.manifest import UNPARTITIONED, CheckResult, Manifest, PartitionEntry, Server
@@ -21,8 +22,10 @@ from endpoints.lake.publish import Attempt, Lake, Superseded
 from endpoints.query.plan import Plan, Refusal, Refused, check_plan, make_plan
 from endpoints.query.plan.check import live_example
 from endpoints.query.widest import widest
+from endpoints.settings import Settings
 from endpoints.types import Column, storage_schema
 from endpoints.warehouse.protocol import Caps, ServerInfo, Statement, Warehouse
+from orchestration.parity import Parity, ParityBreach, check_parity
 
 PROGRESS_EVERY = 0.5
 PREVIEW_ROWS = 10
@@ -47,7 +50,8 @@ class Progress:
 class Materialized:
     """What is published now, and the columns of the answers that are read from it.
 
-    `superseded`: a run that began later had published before this one.
+    `superseded`: a run that began later had published before this one. `parity` is None where no answers were
+    to be compared.
     """
 
     version: Version
@@ -57,26 +61,41 @@ class Materialized:
     entry: PartitionEntry
     preview: pa.Table
     superseded: bool
+    parity: Parity | None
 
 
 Watch = Callable[[Progress], None]
 
 
 def materialize(
-    version: Version, warehouse: Warehouse, lake: Lake, *, run_id: str, watch: Watch = lambda progress: None
+    version: Version,
+    warehouse: Warehouse,
+    lake: Lake,
+    settings: Settings,
+    *,
+    run_id: str,
+    watch: Watch = lambda progress: None,
 ) -> Materialized:
-    """Run the version's query, hold its rows to the contract, and publish them.
+    """Run the version's query, hold its rows to the contract and its answers to live's, and publish them.
 
-    Raises NotMaterializable, ContractBreach, a WarehouseError or a LakeError; the asset that was there stays.
+    Raises NotMaterializable, ContractBreach, ParityBreach, a WarehouseError (AssetTooLarge where there are
+    more rows than allowed) or a LakeError; the asset that was there stays.
     """
     plan = plan_of(version)
+    most = version.limits.max_asset_rows or settings.max_asset_rows
     attempt = lake.begin(version.endpoint, version.number, fingerprint=version.fingerprint, run_id=run_id)
     with _recorded(attempt):
         plan = _checked(plan, version, warehouse)
         columns = warehouse.describe(live_example(version))
-        server = warehouse.server()
-        entry, preview = _write(version, plan, warehouse, server, attempt, _paced(watch))
-        published = attempt.publish({UNPARTITIONED: entry}, Server(server.version, server.timezone))
+        if _may_be_too_large(lake.head(version.endpoint, version.number), version, most):
+            _refuse_too_large(version, plan, warehouse, most)
+        info = warehouse.server()
+        entry, preview = _write(version, plan, warehouse, info, attempt, most, _paced(watch))
+        server = Server(info.version, info.timezone)
+        parity = None
+        if settings.parity_samples:
+            parity = check_parity(version, plan, attempt.draft(entry, server), warehouse, lake, settings)
+        published = attempt.publish({UNPARTITIONED: entry}, server)
     return Materialized(
         version,
         columns,
@@ -85,6 +104,7 @@ def materialize(
         published.manifest.partitions[UNPARTITIONED],
         preview,
         superseded=isinstance(published, Superseded),
+        parity=parity,
     )
 
 
@@ -116,7 +136,8 @@ def _recorded(attempt: Attempt) -> Iterator[None]:
         yield
     except BaseException as error:  # an interrupted run is a failed attempt as well
         try:
-            attempt.fail("breached" if isinstance(error, ContractBreach) else "failed", _sentence(error))
+            breached = isinstance(error, ContractBreach | ParityBreach)
+            attempt.fail("breached" if breached else "failed", _sentence(error))
         except EndpointsError:
             log.exception("the failure of attempt %s could not be recorded", attempt.attempt_id)
         raise
@@ -128,12 +149,28 @@ def _sentence(error: BaseException) -> str:
     return str(error) if isinstance(error, EndpointsError) else f"{type(error).__name__}: {error}"
 
 
+def _may_be_too_large(head: Manifest | None, version: Version, most: int) -> bool:
+    """Whether to count before writing: not where the rows of before, of this definition, were far fewer.
+
+    Counting costs a part of what materializing does (docs/decisions/rows-are-counted-first.md).
+    """
+    entry = head.partitions.get(UNPARTITIONED) if head else None
+    return entry is None or entry.fingerprint != version.fingerprint or entry.rows > most // 2
+
+
+def _refuse_too_large(version: Version, plan: Plan, warehouse: Warehouse, most: int) -> None:
+    found = measure(plan, warehouse)
+    if found.rows > most:
+        raise too_large(version, found, most)
+
+
 def _write(
     version: Version,
     plan: Plan,
     warehouse: Warehouse,
     server: ServerInfo,
     attempt: Attempt,
+    most: int,
     watch: Watch,
 ) -> tuple[PartitionEntry, pa.Table]:
     """Stream the rows into the lake and through the audit at once; both hold a batch at a time."""
@@ -143,14 +180,16 @@ def _write(
     contract, checks = version.contract or Contract(), tuple[CheckResult, ...]()
     if plan.finish_sql is not None:  # what is stored are parts of answers
         checks, contract = _audit_answers(version, plan, warehouse), Contract()
-    caps = Caps(max_rows=version.limits.max_asset_rows)
     began, rows, size = time.monotonic(), 0, 0
     first: list[pa.RecordBatch] = []
-    with warehouse.run(Statement(plan.materialize_sql), caps) as result:
+    with warehouse.run(Statement(plan.materialize_sql), Caps()) as result:
         within = _within(plan)
         audit = Audit(contract, result.columns, unique_within=within, timezone=result.timezone)
         with audit, attempt.writer(UNPARTITIONED, result.columns, sort=tuple(within)) as writer:
             for batch in result:
+                if rows + batch.num_rows > most:  # it has grown since it was last counted
+                    result.close()
+                    raise too_large(version, measure(plan, warehouse), most)
                 writer.write(batch)
                 audit.add(batch)
                 first += [batch.slice(0, PREVIEW_ROWS)] if rows < PREVIEW_ROWS else []

@@ -239,6 +239,12 @@ class Attempt:
             checks=tuple(checks),
         )
 
+    def draft(self, entry: PartitionEntry, server: Server) -> Manifest:
+        """What a manifest with this entry would be, for readers that try it before anything is published."""
+        return replace(
+            self._nothing(), attempt_id=self.attempt_id, server=server, partitions={UNPARTITIONED: entry}
+        )
+
     def publish(self, entries: Mapping[str, PartitionEntry], server: Server) -> Published | Superseded:
         """Makes `entries` the newest data of their partitions, but where newer data has come in the meantime.
 

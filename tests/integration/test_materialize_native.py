@@ -70,9 +70,9 @@ def test_rows_reach_s3_exactly_and_a_breach_changes_nothing(
     settings = Settings(project=tmp_path, clickhouse_url=f"{clickhouse_url}/{DATABASE}", lake_url=lake_url)
     warehouse, lake = open_warehouse(settings), Lake.open(settings)
     try:
-        done = materialize(define(tmp_path, 100_000), warehouse, lake, run_id="good")
+        done = materialize(define(tmp_path, 100_000), warehouse, lake, settings, run_id="good")
         with pytest.raises(ContractBreach, match=r"latest: \d+ values not allowed by \[lt\]"):
-            materialize(define(tmp_path, 60), warehouse, lake, run_id="bad")
+            materialize(define(tmp_path, 60), warehouse, lake, settings, run_id="bad")
     finally:
         warehouse.close()
     head = lake.head("carriers", 1)

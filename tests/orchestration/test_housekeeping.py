@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def test_old_snapshots_are_collected(project: Project, warehouse: Warehouse) -> None:
     version = project.define("sales", materialize={"schedule": "hourly"})
     for _ in range(3):
-        newest = materialize(version, warehouse, project.lake, run_id="r").manifest
+        newest = materialize(version, warehouse, project.lake, project.settings, run_id="r").manifest
     eager = project.settings.model_copy(update={"retention": timedelta(0), "keep_snapshots": 1})
     job = compose(eager).resolve_job_def("collect_snapshots")
     with dg.DagsterInstance.ephemeral() as instance:

@@ -26,7 +26,7 @@ HOURLY = {"schedule": "hourly"}
 
 
 def run(project: Project, warehouse: Warehouse, name: str = "sales", run_id: str = "run-1") -> Materialized:
-    return materialize(project.version(name), warehouse, project.lake, run_id=run_id)
+    return materialize(project.version(name), warehouse, project.lake, project.settings, run_id=run_id)
 
 
 def head(project: Project, name: str = "sales") -> Manifest:
@@ -68,7 +68,7 @@ def test_progress_is_reported_and_paced(
     monkeypatch.setattr("orchestration.materialize.PROGRESS_EVERY", pace)
     version = project.define("sales", materialize=HOURLY)
     seen: list[Progress] = []
-    materialize(version, warehouse, project.lake, run_id="r", watch=seen.append)
+    materialize(version, warehouse, project.lake, project.settings, run_id="r", watch=seen.append)
     assert [progress.rows for progress in seen] == [3] * reports
 
 
@@ -147,7 +147,7 @@ def test_an_interrupted_run_is_a_failed_attempt(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        materialize(version, warehouse, project.lake, run_id="r", watch=interrupt)
+        materialize(version, warehouse, project.lake, project.settings, run_id="r", watch=interrupt)
     assert head(project).failures[UNPARTITIONED].error == "The run was interrupted."
 
 

@@ -73,7 +73,7 @@ def test_versions_past_their_sunset_are_skipped(project: Project) -> None:
 def test_held_versions_are_skipped(project: Project, warehouse: Warehouse) -> None:
     version = project.define("sales", PLAIN, materialize={"schedule": "hourly"})
     lake = project.lake
-    published = materialize(version, warehouse, lake, run_id="r").manifest
+    published = materialize(version, warehouse, lake, project.settings, run_id="r").manifest
     held = replace(published, number=2, held=True)
     lake.store.put_new(manifest_key("sales", 1, 2), encode(held).body)
     data = tick(project)

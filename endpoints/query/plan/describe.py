@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from endpoints.query.lexer import Kind
 from endpoints.query.plan.functions import reproducible
 from endpoints.query.plan.model import Plan
+from endpoints.query.plan.order import known_width
 from endpoints.query.plan.select import Item, Source, Span, Unreadable, parse_select
 from endpoints.query.variables import read_placeholder
 
@@ -193,7 +194,9 @@ def _columns(source: Source, found: list[int]) -> frozenset[int] | None:
     elsewhere = any(not any(i in item.whole for item in holding.values()) for i in found)
     order = select.body("ORDER BY")
     positional = any(source.tokens[i].kind is Kind.NUMBER for i in order or ())
-    if elsewhere or positional or select.distinct or any(_used(source, item) for item in holding.values()):
+    if known_width(select) is None or elsewhere or positional or select.distinct:
+        return None
+    if any(_used(source, item) for item in holding.values()):
         return None
     return frozenset(holding)
 
