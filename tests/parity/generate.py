@@ -5,6 +5,7 @@ no rows.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -83,6 +84,7 @@ class Draft:
     chance: random.Random
     values: dict[str, tuple[object, ...]] = field(default_factory=dict)
     optional: set[str] = field(default_factory=set)
+    limits: bool = True
 
     def variable(self, type_text: str, values: tuple[object, ...]) -> str:
         name = f"v{len(self.values)}"
@@ -98,7 +100,7 @@ def generate(seed: int) -> Case:
     """The case of that seed."""
     chance = random.Random(seed)
     draft = Draft(chance)
-    shape: Callable[[Draft], str] = chance.choices((_rows, _groups, _totals), (5, 8, 2))[0]
+    shape: Callable[[Draft], str] = chance.choices((_rows, _groups, _totals, _nested), (5, 8, 2, 4))[0]
     sql = shape(draft)
     return Case(sql, [draft.given() for _ in range(2)], frozenset(draft.optional))
 
@@ -154,6 +156,25 @@ def _totals(draft: Draft) -> str:
         f"{call} AS a{number}" for number, call in enumerate(chance.sample(EXACT, chance.randrange(1, 5)))
     ]
     return f"SELECT {', '.join(items)} FROM {chance.choice(SOURCES)}{_where(draft)}"
+
+
+def _nested(draft: Draft) -> str:
+    """Something made of a subquery or CTE, without limits in it: rows that tie there come as they like."""
+    draft.limits = False
+    shape: Callable[[Draft], str] = draft.chance.choice((_rows, _groups, _totals))
+    inner = shape(draft)
+    first = inner.removeprefix("SELECT ").removeprefix("DISTINCT ")
+    name = re.split(r" FROM |, (?![^(]*\))", first)[0].split()[-1]
+    items = f"count() AS n, uniqExact({name}) AS u, max(toString({name})) AS top"
+    base = f"WITH base AS ({inner})"
+    return draft.chance.choice(
+        (
+            f"SELECT {items} FROM ({inner})",
+            f"{base} SELECT {items} FROM base",
+            f"{base} SELECT {name} AS v, count() AS n FROM base GROUP BY v ORDER BY n DESC, v",
+            f"{base} SELECT 1 AS part, {items} FROM base UNION ALL SELECT 2, {items} FROM base",
+        )
+    )
 
 
 def _where(draft: Draft, prefer: list[str] | None = None) -> str:
@@ -213,6 +234,8 @@ def _order(draft: Draft, choices: list[str]) -> str:
 
 def _limits(draft: Draft, by: str) -> str:
     chance = draft.chance
+    if not draft.limits:
+        return ""
     text = f" LIMIT {chance.randrange(1, 3)} BY {by}" if by and chance.random() < 0.15 else ""
     kind = chance.random()
     if kind < 0.2:

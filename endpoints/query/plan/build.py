@@ -11,8 +11,9 @@ from endpoints.query.ordering import ordered
 from endpoints.query.plan.carry import carry
 from endpoints.query.plan.cut import cut
 from endpoints.query.plan.model import Described, Plan, Refusal, Refused
+from endpoints.query.plan.nested import nested
 from endpoints.query.plan.reasons import refusal
-from endpoints.query.plan.select import Select, Source, Unreadable, parse_select, statement
+from endpoints.query.plan.select import Source, Unreadable, parse_select, statement
 from endpoints.query.plan.shape import not_reproducible, under_variables
 
 
@@ -27,13 +28,18 @@ def make_plan(version: Version, described: Described | None = None) -> Plan | Re
             return Refused(reasons)
         if not version.variables:
             return _whole(version, source, described)
-        return _one_select(version, parse_select(source), described)
+        plan = _one_select(version, source, described)
+        return plan if isinstance(plan, Plan) else nested(version, source, described) or plan
     except Unreadable as error:
         return Refused((refusal(error.code, error.line, error.detail),))
 
 
-def _one_select(version: Version, select: Select, described: Described | None) -> Plan | Refused:
+def _one_select(version: Version, source: Source, described: Described | None) -> Plan | Refused:
     """Dimensions are carried where they can be, since rows are then the answer; else the plan is cut."""
+    try:
+        select = parse_select(source)
+    except Unreadable as error:
+        return Refused((refusal(error.code, error.line, error.detail),))
     if reasons := tuple(under_variables(select)):
         return Refused(reasons)
     carried = carry(version, select, described.names if described else None)

@@ -54,7 +54,9 @@ def check_plan(
         return Refused((refusal("unplannable", 1, str(error)),))
     if isinstance(planned, Refused):
         return planned
-    if planned.finish is None and not _same(live, stored[: len(live)]):
+    kept = live if planned.finish is None else ()
+    named = tuple(column.name.partition(" ")[0] for column in stored[len(kept) :])
+    if not _same(kept, stored[: len(kept)]) or named != planned.hidden:
         return Refused((refusal("columns", 1),))
     wrong = [*_type_gaps(planned, version, stored), *_floats(planned, version, live, stored)]
     if version.variables and not wrong:
@@ -115,7 +117,8 @@ def _floats(
     for state in plan.finish.states if plan.finish else ():
         if "Float" in f"{state.type_text} {types[state.name]}":
             yield refusal("float_aggregate", 1, state.written)
-    for column in live if plan.distinct and version.variables else ():
+    made = (*live, *(stored if plan.finish else ())) if plan.distinct and version.variables else ()
+    for column in made:
         if "Float" in column.type.text:
             yield refusal("float_distinct", 1, column.name)
 

@@ -18,7 +18,7 @@ from endpoints.query.ordering import ordered
 from endpoints.query.plan.conditions import conjuncts, is_one_value
 from endpoints.query.plan.dimensions import Dimensions
 from endpoints.query.plan.edits import Edits, quoted
-from endpoints.query.plan.functions import aggregate
+from endpoints.query.plan.functions import aggregate, reproducible
 from endpoints.query.plan.keys import select_keys, shadows
 from endpoints.query.plan.merging import NotMergeable, state_of
 from endpoints.query.plan.model import Described, Finish, Plan, Refusal, Refused, State
@@ -94,6 +94,8 @@ class _Cutter:
             self._refuse("unreadable", select.whole, "a SELECT without FROM")
         if known_width(select) is None:
             self._refuse("star", select.item_list)
+        if any(self.version.variables[name].optional for name in self._variables_above()):
+            self._refuse("optional_above", select.whole)
         self._check_aliases()
         for body in (select.item_list, *(select.clauses[name] for name in _ABOVE if name in select.clauses)):
             names_table = any(source.word(i) == "IN" and source.tokens[i + 1].name for i in body)
@@ -269,8 +271,15 @@ class _Cutter:
             elif not self.analysis.aggregated and self._is_row_value(term):
                 self.edits.replace(term.span, self._store(term.span, source.text(term.span)))
             else:
+                if term.over and term.function and not reproducible(term.function):
+                    self._check_ordered(term)
                 for inside in insides(source, term):
                     self._replace(inside)
+
+    def _check_ordered(self, term: Term) -> None:
+        """first_value and the like take what comes first: in a window without an order, that is any row."""
+        if not self.source.has_word(term.span, "ORDER"):
+            self._refuse("aggregate", term.head, self.source.text(term.head))
 
     def _is_row_value(self, term: Term) -> bool:
         source = self.source

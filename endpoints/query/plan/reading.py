@@ -8,6 +8,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from endpoints.query.plan.edits import quoted
 from endpoints.query.plan.model import Condition, Plan, State
 from endpoints.types import ClickHouseType, Column, Value, parse_type, storage_schema
 from endpoints.warehouse.protocol import Caps, Statement
@@ -56,10 +57,11 @@ def holding(conditions: Sequence[Condition]) -> str:
 def finishing(plan: Plan, conditions: Sequence[Condition], state_types: Mapping[str, str]) -> str:
     """The answer, made of the rows that pass the conditions by the query's text above the cut."""
     assert plan.finish is not None
-    columns = [*plan.finish.keys, *(dimension.column for dimension in plan.dimensions)]
+    columns = [*map(quoted, plan.finish.keys), *(dimension.column for dimension in plan.dimensions)]
     columns += [_state(state, state_types) for state in plan.finish.states]
     held = " AND ".join(f"({condition.sql})" for condition in conditions) or "1"
-    return f"WITH __asset AS (SELECT {', '.join(columns)} FROM __rows WHERE {held})\n{plan.finish.sql}"  # noqa: S608
+    asset = f"FROM (SELECT {', '.join(columns)} FROM __rows WHERE {held}) AS __asset"  # noqa: S608
+    return plan.finish.sql.replace("FROM __asset", asset, 1)
 
 
 def _state(state: State, types: Mapping[str, str]) -> str:

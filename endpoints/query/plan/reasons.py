@@ -94,6 +94,10 @@ REASONS: dict[str, tuple[str, str]] = {
         "`*` over rows that a variable filters below another step",
         "Name the columns.",
     ),
+    "optional_above": (
+        "an optional variable in a clause that runs when rows are read",
+        "Give it a default, or put its condition into WHERE.",
+    ),
     "subquery_above": (
         "a subquery above rows that a variable filters",
         "Join it in FROM, or ask for it in an endpoint of its own.",

@@ -13,7 +13,7 @@ from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import ORDER_WORDS, Select, Source, Span
 from endpoints.query.plan.terms import calls
 
-_HIDDEN_NAME = re.compile(r"__(d|k|s|row|asset)\d*")
+_HIDDEN_NAME = re.compile(r"__(d|k|s|row|rows|asset)\d*(_bytes)?")
 _CLOCK_WORDS = ("CURRENT_DATE", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP")
 
 # Settings that decide how a query runs, never what it answers.
@@ -60,9 +60,7 @@ def not_reproducible(source: Source, clock: str | None) -> Iterator[Refusal]:
 def under_variables(select: Select) -> Iterator[Refusal]:
     """Shapes through which no dimension is carried."""
     source = select.source
-    for token in source.tokens:
-        if _HIDDEN_NAME.fullmatch(token.name):
-            yield refusal("hidden_name", token.line, token.name)
+    yield from hidden_names(source)
     for clause, words, code in _REFUSED_WORDS:
         body = select.body(clause)
         found = next((i for i in body or () if source.word(i) in words), None)
@@ -78,6 +76,13 @@ def under_variables(select: Select) -> Iterator[Refusal]:
         name = source.tokens[part.first].name
         if name not in _SAFE_SETTINGS:
             yield refusal("settings", source.line(part), name)
+
+
+def hidden_names(source: Source) -> Iterator[Refusal]:
+    """Names that a plan's own columns and tables have."""
+    for token in source.tokens:
+        if _HIDDEN_NAME.fullmatch(token.name):
+            yield refusal("hidden_name", token.line, token.name)
 
 
 def _not_selected(select: Select) -> Iterator[Refusal]:
