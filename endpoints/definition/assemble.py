@@ -47,12 +47,13 @@ _SQL_NAME = re.compile(r"v([0-9]+)\.sql", re.ASCII)
 def read_endpoint(folder: Path, shown: str, allow: Allow) -> Endpoint | tuple[Problem, ...]:
     """The endpoint of a folder, or all that is wrong with it. `shown` is the folder as people see it."""
     document = Document(f"{shown}/{YAML_NAME}")
-    if not NAME.fullmatch(folder.name):
-        message = f"{folder.name!r} cannot be an endpoint's name."
+    name = shown.rpartition("/")[2]
+    if not NAME.fullmatch(name):
+        message = f"{name!r} cannot be an endpoint's name."
         fix = "Rename the folder: a letter, then up to 127 letters, digits, _ and -."
         document.report((), "bad_name", message, fix)
     if not (folder / YAML_NAME).is_file():
-        document.report((), "missing_yaml", f"{folder.name} has no {YAML_NAME}.", _missing_yaml_fix(folder))
+        document.report((), "missing_yaml", f"{name} has no {YAML_NAME}.", _missing_yaml_fix(folder))
         return tuple(document.problems)
     naming = document.problems
     document = read_document(folder / YAML_NAME, f"{shown}/{YAML_NAME}")

@@ -45,18 +45,19 @@ def load_definitions(
     endpoints: dict[str, Endpoint] = {}
     broken: dict[str, tuple[Problem, ...]] = {}
     spellings: dict[str, list[str]] = {}
-    for path in folders:
-        spellings.setdefault(path.name.lower(), []).append(path.name)
-    for path in folders:
-        read = read_endpoint(path, f"{shown}/{path.name}", allow)
-        others = [name for name in spellings[path.name.lower()] if name != path.name]
+    named = [(_readable(path.name), path) for path in folders]
+    for name, _ in named:
+        spellings.setdefault(name.lower(), []).append(name)
+    for name, path in named:
+        read = read_endpoint(path, f"{shown}/{name}", allow)
+        others = [other for other in spellings[name.lower()] if other != name]
         problems = [] if isinstance(read, Endpoint) else list(read)
         if others:
-            problems.append(_same_name(path.name, others, f"{shown}/{path.name}/{YAML_NAME}"))
+            problems.append(_same_name(name, others, f"{shown}/{name}/{YAML_NAME}"))
         if problems:
-            broken[path.name] = tuple(sorted(problems, key=lambda p: (p.file, p.line)))
+            broken[name] = tuple(sorted(problems, key=lambda p: (p.file, p.line)))
         elif isinstance(read, Endpoint):
-            endpoints[path.name] = read
+            endpoints[name] = read
     return _kept(Definitions(endpoints, broken), previous)
 
 
@@ -72,6 +73,11 @@ def _endpoint_folders(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
         if path.is_dir() and not path.name.startswith((".", "__")):
             yield path
+
+
+def _readable(name: str) -> str:
+    """A folder's name as text that can be printed and sent: file systems take bytes that are no UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _relative(folder: Path, root: Path) -> str:

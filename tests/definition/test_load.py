@@ -1,5 +1,6 @@
 """A folder of definitions becomes typed objects; what is bad in it stays by itself."""
 
+import os
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -329,3 +330,13 @@ def test_problems_name_files_from_the_root(tmp_path: Path, project) -> None:
 def test_the_samples_of_this_repository_are_right() -> None:
     folder = Path(__file__).parents[2] / "endpoint_defs"
     assert load_definitions(folder).problems == ()
+
+
+def test_a_folder_whose_name_is_not_utf8_is_broken_under_a_name_that_can_be_sent(project) -> None:
+    project.write("good")
+    (Path(os.fsdecode(os.fsencode(project.folder) + b"/caf\xe9"))).mkdir()
+    definitions = load_definitions(project.folder)
+    assert list(definitions.endpoints) == ["good"]
+    assert list(definitions.broken) == ["caf\ufffd"]
+    assert [str(problem).encode() for problem in definitions.problems]
+    assert {problem.code for problem in definitions.problems} == {"bad_name", "missing_yaml"}
