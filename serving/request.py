@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -42,7 +43,7 @@ OPTIONS = RESERVED | ALSO_OPTIONS
 
 _Reader = Callable[[str, object], object]
 
-_DIGITS = re.compile(r"[0-9]{1,16}", re.ASCII)
+_WHOLE = re.compile(r"-?[0-9]{1,40}", re.ASCII)  # further out of range than any option
 _CLIENT_ID = re.compile(rf"[\x21-\x7e]{{1,{MAX_CLIENT_ID}}}", re.ASCII)
 
 
@@ -76,20 +77,26 @@ class Call:
             given = _from_text(_once("version", self.pairs["version"]))
         return None if given is None else _whole("version", given, at_least=1, at_most=2**31)
 
-    def ask(self, version: Version) -> Asked:
-        """What is asked of `version`. Raises InputError with every option that is wrong."""
+    def ask(self, version: Version, wrong: list[FieldError]) -> Asked:
+        """What is asked of `version`. What is wrong goes to `wrong`, and stays as if it were not given."""
         options, variables = self.options, self.variables
-        wrong: list[FieldError] = []
         if self.pairs is not None:
             options, variables = _split(self.pairs, version, wrong)
-        asked = _options(options, variables, wrong)
-        if wrong:
-            raise InputError(wrong)
-        return asked
+        return _options(options, variables, wrong)
+
+
+@contextmanager
+def gathered(wrong: list[FieldError]) -> Iterator[None]:
+    """Adds the fields of an InputError to `wrong`, so that a caller sees all mistakes at once; each once."""
+    try:
+        yield
+    except InputError as error:
+        named = {field.field for field in wrong}
+        wrong.extend(field for field in error.fields if field.field not in named)
 
 
 def read_query(query: bytes) -> Call:
-    """A call from a query string. Raises HttpProblem `malformed_query`."""
+    """A call from a query string. HttpProblem `malformed_query`; InputError for values that are no text."""
     if len(query) > MAX_QUERY_BYTES:
         raise HttpProblem(
             "malformed_query", f"The query string is longer than {MAX_QUERY_BYTES} bytes; use POST."
@@ -98,9 +105,18 @@ def read_query(query: bytes) -> Call:
     parts = [part for part in query.split(b"&") if part]
     if len(parts) > MAX_PARAMETERS:
         raise HttpProblem("malformed_query", f"The query string has more than {MAX_PARAMETERS} parameters.")
+    wrong: list[FieldError] = []
     for part in parts:
-        name, _, value = part.partition(b"=")
-        pairs.setdefault(_text(name), []).append(_text(value))
+        raw_name, _, raw = part.partition(b"=")
+        name, value = _text(raw_name), _text(raw)
+        if name is None:
+            raise HttpProblem("malformed_query")
+        if value is None:
+            wrong.append(FieldError(name, "not_utf8", "The value is not percent-encoded UTF-8."))
+        else:
+            pairs.setdefault(name, []).append(value)
+    if wrong:
+        raise InputError(wrong)
     return Call({}, {}, pairs)
 
 
@@ -144,11 +160,12 @@ def _names(request: Request) -> list[str]:
     return list(pairs or ())
 
 
-def _text(raw: bytes) -> str:
+def _text(raw: bytes) -> str | None:
+    """The text of a name or a value; None where its bytes are no UTF-8."""
     try:
         return unquote_to_bytes(raw.replace(b"+", b" ")).decode("utf-8")
     except UnicodeDecodeError:
-        raise HttpProblem("malformed_query") from None
+        return None
 
 
 async def _body(request: Request) -> bytes:
@@ -235,7 +252,7 @@ def _split(
 
 def _from_text(text: str) -> object:
     """An option of a query string as JSON would have it: digits and `false` are no strings there."""
-    if _DIGITS.fullmatch(text):
+    if _WHOLE.fullmatch(text):
         return int(text)
     return False if text == "false" else text
 

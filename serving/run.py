@@ -45,7 +45,7 @@ from serving.answer import (
 )
 from serving.live import LiveRows, Question, Slow
 from serving.problems import HttpProblem, LiveQueueFull, live_error_of
-from serving.request import read_body, read_query, refuse_body
+from serving.request import gathered, read_body, read_query, refuse_body
 from serving.service import Service
 
 log = logging.getLogger(__name__)
@@ -93,13 +93,20 @@ async def _wanted(service: Service, request: Request) -> Wanted:
         refuse_body(request)
         call = read_query(request.scope["query_string"])
     served = endpoint.version(call.version, now.date())
-    asked = call.ask(served.version)
+    wrong: list[FieldError] = []
+    asked = call.ask(served.version, wrong)
     if asked.client_query_id is not None and "x-request-id" not in request.headers:
         request.scope["request_id"] = asked.client_query_id
     timezone = await service.timezone(served.version)
-    bound = bind(served.version, asked.variables, pins=principal.pins, now=now, timezone=timezone)
-    form = choose_format(asked, request.headers.get("accept"))
-    wanted = Wanted(principal, served, asked, bound, page_limit(served, asked), form, now)
+    with gathered(wrong):
+        bound = bind(served.version, asked.variables, pins=principal.pins, now=now, timezone=timezone)
+    with gathered(wrong):
+        limit = page_limit(served, asked)
+    with gathered(wrong):
+        form = choose_format(asked, request.headers.get("accept"))
+    if wrong:
+        raise InputError(wrong)
+    wanted = Wanted(principal, served, asked, bound, limit, form, now)
     wanted.timed("bind", begun)
     return wanted
 

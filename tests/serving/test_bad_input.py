@@ -95,9 +95,35 @@ def test_every_wrong_field_is_named_at_once(client: httpx.Client) -> None:
     assert {error["field"] for error in body["errors"]} == {"small", "day", "name", "nme"}
 
 
-@pytest.mark.parametrize("query", ["customer_id=%FF", "customer_id=%C3%28", "%FF=1", "customer_id=%ED%A0%80"])
-def test_invalid_utf8_in_the_query(client: httpx.Client, ran, query: str) -> None:
-    problem(client.get(f"/endpoints/usage/run?{query}"), 400, "malformed_query")
+def test_wrong_options_are_named_beside_wrong_variables(client: httpx.Client) -> None:
+    query = "small=300&small=1&day=x&nme=y&ids=1&price=1&limit=-1&offset=x"
+    named = [
+        (error["field"], error["code"])
+        for error in problem(client.get(f"/endpoints/typed/run?{query}"), 400, "invalid_input")["errors"]
+    ]
+    assert dict(named) == {
+        "small": "repeated",
+        "limit": "out_of_range",
+        "offset": "wrong_type",
+        "nme": "unknown_variable",
+        "day": "invalid_value",
+        "name": "missing_variable",
+    }
+    assert len(named) == 6
+    asked = {"variables": {"small": 300}, "limit": 10**9, "shape": "objects", "format": "csv"}
+    body = problem(client.post("/endpoints/typed/run", json=asked), 400, "invalid_input")
+    assert {"small", "day", "limit", "shape"} <= {error["field"] for error in body["errors"]}
+
+
+@pytest.mark.parametrize("value", ["%FF", "%C3%28", "%ED%A0%80"])
+def test_invalid_utf8_in_a_value(client: httpx.Client, ran, value: str) -> None:
+    body = problem(client.get(f"/endpoints/usage/run?customer_id={value}"), 400, "invalid_input")
+    assert [(error["field"], error["code"]) for error in body["errors"]] == [("customer_id", "not_utf8")]
+    assert ran == []
+
+
+def test_invalid_utf8_in_a_name(client: httpx.Client, ran) -> None:
+    problem(client.get("/endpoints/usage/run?%FF=1"), 400, "malformed_query")
     assert ran == []
 
 
