@@ -61,14 +61,18 @@ class FileCache:
         return cls(store, settings.cache_dir / "files", settings.cache_bytes)
 
     def local(self, endpoint: str, version: int, file: FileEntry) -> Path:
-        """A path to the published bytes. MissingFile, Corrupt; StoreUnavailable for copies."""
+        """A path to the published bytes. MissingFile, Corrupt, StoreUnavailable."""
         key = f"{version_folder(endpoint, version)}/{file.path}"
         if self.store.root is not None:
             return self._in_place(self.store.root / key, file)
         return self._copied(key, file)
 
     def _in_place(self, path: Path, file: FileEntry) -> Path:
-        why = self._checked(path, file)
+        try:
+            why = self._checked(path, file)
+        except MissingFile:
+            self.store.require_root()
+            raise
         if why is not None:
             raise Corrupt(file.path, why)
         return path

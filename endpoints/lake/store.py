@@ -70,12 +70,19 @@ class Store:
         """Whether other machines reach it: S3, not this machine's disk."""
         return self.root is None
 
+    def require_root(self) -> None:
+        """StoreUnavailable where a disk's folder is gone: that says nothing of what is in it."""
+        if self.root is not None:
+            with _trouble("looking for the folder"):
+                self.root.stat()
+
     def get(self, key: str) -> bytes | None:
         """The whole object, for small ones."""
         with _trouble(f"reading {key}"):
             try:
                 return bytes(obstore.get(self._raw, key).bytes())
             except FileNotFoundError:
+                self.require_root()
                 return None
 
     def put_new(self, key: str, body: bytes) -> bool:
@@ -103,6 +110,7 @@ class Store:
     def list(self, prefix: str, after: str | None = None) -> Iterator[Listed]:
         """The objects below the folder `prefix`, with keys past `after`; sorted by key only on S3."""
         with _trouble(f"listing {prefix}"):
+            self.require_root()
             for page in obstore.list(self._raw, prefix, offset=after):
                 for meta in page:
                     tag = meta["e_tag"] or f"{meta['last_modified'].isoformat()}-{meta['size']}"
@@ -111,6 +119,7 @@ class Store:
     def folders(self, prefix: str) -> tuple[str, ...]:
         """The names of the folders directly below `prefix`, sorted."""
         with _trouble(f"listing {prefix}"):
+            self.require_root()
             found = obstore.list_with_delimiter(self._raw, prefix)["common_prefixes"]
         return tuple(sorted(path.rstrip("/").rpartition("/")[2] for path in found))
 
@@ -120,6 +129,7 @@ class Store:
             try:
                 found = obstore.get(self._raw, key)
             except FileNotFoundError:
+                self.require_root()
                 return None
         return _chunks(found, key)
 

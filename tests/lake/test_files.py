@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from endpoints.errors import Corrupt, MissingFile
+from endpoints.errors import Corrupt, MissingFile, StoreUnavailable
 from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import FileEntry
 from endpoints.lake.publish import Lake
@@ -82,6 +82,14 @@ def test_a_missing_file_is_missing(lake: Lake, file: FileEntry, tmp_path: Path) 
     lake.store.delete(key_of(file))
     with pytest.raises(MissingFile):
         cache_of(lake.store, tmp_path).local("usage", 1, file)
+
+
+def test_a_file_of_a_lake_whose_folder_is_gone_is_not_corrupt(disk: Lake, publish, tmp_path: Path) -> None:
+    (file,) = publish(disk, {"all": [1]}, minute=1).manifest.files
+    assert disk.store.root is not None
+    disk.store.root.rename(tmp_path / "unmounted")
+    with pytest.raises(StoreUnavailable):
+        cache_of(disk.store, tmp_path).local("usage", 1, file)
 
 
 def test_a_file_that_changes_after_its_check_is_checked_again(disk: Lake, publish, tmp_path: Path) -> None:

@@ -124,3 +124,14 @@ def test_a_disk_that_cannot_be_written_is_unavailable(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreUnavailable):
         Store(f"file://{tmp_path / 'file'}")
+
+
+def test_a_disk_whose_folder_is_gone_is_unavailable_not_empty(tmp_path) -> None:
+    store = Store(f"file://{tmp_path}/lake")
+    store.put("a/b", b"1")
+    (tmp_path / "lake").rename(tmp_path / "unmounted")
+    for look in (store.get, store.chunks, store.folders, lambda key: list(store.list(key))):
+        with pytest.raises(StoreUnavailable):
+            look("a")
+    (tmp_path / "unmounted").rename(tmp_path / "lake")
+    assert store.get("a/b") == b"1"
