@@ -17,9 +17,9 @@ import pyarrow as pa
 from pandera.config import ValidationDepth, config_context
 from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 
-from endpoints.contract_schema import check_of, comparable, readable, schema, value_checks
+from endpoints.contract_schema import check_of, comparable, is_ordered, readable, schema, value_checks
 from endpoints.definition import Contract
-from endpoints.duplicates import DuplicateFinder
+from endpoints.duplicates import DuplicateFinder, RunDuplicateFinder
 from endpoints.errors import ContractBreach, Failure
 from endpoints.lake.manifest import CheckResult
 from endpoints.query.plan.model import HIDDEN
@@ -35,9 +35,9 @@ class Audit:
     """Holds a stream of batches to a contract, in bounded memory.
 
     `columns` are the result's, hidden dimension columns included. `unique` is promised per set of variable
-    values: `unique_within` names the dimension columns, each with its variable. A contract about columns that
-    the result lacks, or has with another type, raises ContractBreach at once: no row needs to be read.
-    `timezone` is the server's.
+    values: `unique_within` names the dimension columns, each with its variable; rows come sorted by them. A
+    contract about columns that the result lacks, or has with another type, raises ContractBreach at once: no
+    row needs to be read. `timezone` is the server's.
 
     Use it in a `with` block: what it keeps on disk is dropped at the end.
     """
@@ -62,7 +62,7 @@ class Audit:
         keys: list[tuple[str, ...]] = [(name,) for name, rules in contract.columns.items() if rules.unique]
         if contract.unique:
             keys.append(tuple(contract.unique))
-        self._duplicates = {key: DuplicateFinder() for key in keys}
+        self._duplicates = {key: self._finder() for key in keys}
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Check one batch in storage form."""
@@ -105,6 +105,12 @@ class Audit:
         for key, finder in self._duplicates.items():
             names = dict.fromkeys((*self._within, *key))
             finder.add(pl.DataFrame({n: comparable(batch.column(n), self._types[n]) for n in names}))
+
+    def _finder(self) -> DuplicateFinder | RunDuplicateFinder:
+        """Neighbours tell repeated keys where Polars knows the order that the rows have."""
+        if self._within and all(is_ordered(self._types[name]) for name in self._within):
+            return RunDuplicateFinder(tuple(self._within))
+        return DuplicateFinder()
 
     def _tally(self, error: SchemaError) -> None:
         if error.reason_code not in (_NULLS, _VALUES) or not isinstance(error.failure_cases, pl.DataFrame):

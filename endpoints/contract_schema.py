@@ -20,6 +20,7 @@ import polars as pl
 import pyarrow as pa
 
 from endpoints.definition import ColumnContract, Contract
+from endpoints.query.plan.conditions import ARROW_ORDER
 from endpoints.types import ClickHouseType, Column, json_values, parse_value, polars_type
 
 Test = Callable[[pl.Expr], pl.Expr]
@@ -103,6 +104,11 @@ def _text(value: Any) -> str | None:
 def comparable(array: pa.Array, t: ClickHouseType) -> pl.Series:
     """A column such that equal values, and only they, are equal: bytes stay bytes."""
     return cast(pl.Series, pl.from_arrow(array.cast(pa.string()) if _is_wide(t) else array))
+
+
+def is_ordered(t: ClickHouseType) -> bool:
+    """Whether Polars sorts the `comparable` form of the type as ClickHouse sorts the type."""
+    return t.base.name in ARROW_ORDER and not _is_wide(t)
 
 
 def value_checks(rules: ColumnContract) -> dict[str, Any]:

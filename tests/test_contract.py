@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
@@ -259,6 +260,10 @@ def test_unique_is_within_the_dimensions(
     batches: list[list[tuple[str, int, str]]], key: tuple[str, ...], within: bool
 ) -> None:
     of = columns(day="UInt8", event="String", __d0="String")
+    if within:  # rows of one set of values lie together, in any order
+        together = sorted((r for b in batches for r in b), key=lambda row: row[0].encode())
+        ends = [*itertools.accumulate(len(b) for b in batches)]
+        batches = [together[end - len(b) : end] for end, b in zip(ends, batches, strict=True)]
     rows = [
         batch(of, __d0=[r[0].encode() for r in b], day=[r[1] for r in b], event=[r[2].encode() for r in b])
         for b in batches

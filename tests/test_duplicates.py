@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoints.duplicates import DuplicateFinder
+from endpoints.duplicates import DuplicateFinder, RunDuplicateFinder
 
 KEY = st.tuples(st.integers(0, 40), st.one_of(st.none(), st.sampled_from([b"", b"a", b"\xff\x00", b"aa"])))
 SCHEMA = {"number": pl.Int64, "text": pl.Binary}
@@ -28,6 +28,57 @@ def test_counts_equal_a_naive_count(batches: list[list[tuple[int, bytes | None]]
     assert found.surplus == sum(count - 1 for count in naive.values())
     assert set(found.examples.rows()) <= repeated
     assert len(found.examples) == min(5, len(repeated))
+
+
+ROW = st.tuples(
+    st.one_of(st.none(), st.integers(0, 3)), st.integers(0, 3), st.sampled_from([None, b"", b"a"])
+)
+
+
+@given(
+    rows=st.lists(ROW, max_size=40),
+    sorts=st.sampled_from([(), (1,), (2, 1), (1, 2)]),
+    down=st.booleans(),
+    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=9),
+    held_rows=st.sampled_from([1, 5, 1000]),
+)
+def test_runs_are_counted_exactly_however_they_are_sorted(
+    rows: list[tuple[int | None, int, bytes | None]],
+    sorts: tuple[int, ...],
+    down: bool,
+    sizes: list[int],
+    held_rows: int,
+) -> None:
+    """Neighbours prove or the finder counts: the result is the naive one, in whatever pieces rows come."""
+    rows.sort(key=lambda row: [row[at] or b"" if at == 2 else row[at] or 0 for at in sorts], reverse=down)
+    rows.sort(key=lambda row: (row[0] is None, row[0] or 0))
+    schema = {"run": pl.Int64, "number": pl.Int64, "text": pl.Binary}
+    finder, left = RunDuplicateFinder(["run"], held_rows=held_rows), rows
+    for size in (*sizes, len(rows)):
+        finder.add(pl.DataFrame(left[:size], schema=schema, orient="row"))
+        left = left[size:]
+    found = finder.finish()
+    repeated = {row for row, count in Counter(rows).items() if count > 1}
+    assert found.surplus == len(rows) - len(set(rows))
+    assert set(found.examples.rows()) <= repeated
+    assert len(found.examples) == min(5, len(repeated))
+
+
+def test_sorted_runs_are_proved_without_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DuplicateFinder, "add", lambda *_: pytest.fail("hashed"))
+    finder = RunDuplicateFinder(["run"])
+    for start in range(0, 1000, 64):
+        numbers = range(start, min(start + 64, 1000))
+        runs = {"run": [n // 10 for n in numbers], "b": [n % 2 for n in numbers]}
+        finder.add(pl.DataFrame({**runs, "a": [-(n % 10 // 2) - n // 10 for n in numbers]}))
+    assert finder.finish().surplus == 0
+
+
+def test_rows_that_are_not_sorted_are_told() -> None:
+    finder = RunDuplicateFinder(["a", "b"])
+    finder.add(pl.DataFrame({"a": [1, 1], "b": [1, 2], "c": [0, 0]}))
+    with pytest.raises(ValueError, match="not sorted by a, b"):
+        finder.add(pl.DataFrame({"a": [1], "b": [1], "c": [0]}))
 
 
 @pytest.mark.parametrize("distinct", [True, False])
