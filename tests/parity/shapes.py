@@ -192,6 +192,7 @@ SHAPES = [
     Shape("merge: order of rows", "SELECT g, groupArray(x) AS a FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 1}], "aggregate"),
     Shape("merge: quantile past its reservoir", "SELECT g, quantile(0.9)(x) AS a FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 1}], "aggregate"),
     Shape("merge: floats", "SELECT g, sum(f) AS a FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 1}], "float_aggregate"),
+    Shape("merge: floats of one part", "SELECT sum(f) AS a, avg(x / 8) AS b, min(f) AS c, max(zero) AS z, uniq(f) AS d, quantileExact(f) AS e FROM t WHERE k = {k:String}"),
     Shape("merge: float states", "SELECT g, avg(f) AS a FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 1}], "float_aggregate"),
     Shape("merge: variable in an aggregate", "SELECT g, countIf(x > {x:Int64}) AS a FROM t GROUP BY g", [{"x": 1}], "placeholder_in_aggregate"),
     Shape("merge: subquery above", "SELECT g, count() / (SELECT count() FROM t) AS a FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 1}], "subquery_above"),

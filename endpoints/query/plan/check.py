@@ -114,7 +114,9 @@ def _floats(
 ) -> Iterator[Refusal]:
     """Floats whose answer depends on the order in which rows come."""
     types = {column.name: column.type for column in stored}
-    for state in plan.finish.states if plan.finish else ():
+    # Where every dimension is sought, each answer merges one part only, and that is the part.
+    parts = any(dimension.variable is None for dimension in plan.dimensions)
+    for state in plan.finish.states if plan.finish and parts else ():
         if "Float" in f"{state.type_text} {types[state.name]}":
             yield refusal("float_aggregate", 1, state.written)
     made = (*live, *(stored if plan.finish else ())) if plan.distinct and version.variables else ()
