@@ -37,8 +37,8 @@ def measure(plan: Plan, warehouse: Warehouse) -> Cardinality:
     sql = f"SELECT {', '.join(counts)}\nFROM (\n{plan.materialize_sql}\n)"
     with warehouse.run(Statement(sql), Caps()) as result:
         rows, *values = (column[0].as_py() for column in pa.Table.from_batches(list(result)).columns)
-    named = zip((dimension.expression for dimension in plan.dimensions), values, strict=True)
-    return Cardinality(rows, dict(sorted(named, key=lambda pair: -pair[1])))
+    named: dict[str, int] = dict(zip((d.expression for d in plan.dimensions), values, strict=True))
+    return Cardinality(rows, dict(sorted(named.items(), key=lambda pair: -pair[1])))
 
 
 def estimate_bytes(plan: Plan, warehouse: Warehouse, rows: int) -> int:
@@ -49,7 +49,7 @@ def estimate_bytes(plan: Plan, warehouse: Warehouse, rows: int) -> int:
             seen.append(batch)
             if sum(one.num_rows for one in seen) >= _SAMPLE_ROWS:
                 break
-    sampled = sum(batch.num_rows for batch in seen)
+    sampled: int = sum(batch.num_rows for batch in seen)
     if not sampled:
         return 0
     sink = pa.BufferOutputStream()

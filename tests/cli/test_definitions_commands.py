@@ -59,6 +59,65 @@ def test_a_plan(run: Run) -> None:
     assert run("plan", "daily_sales", "--connect").exit_code == 0
 
 
+RANGE = """SELECT region, sum(amount) AS total, any(day) AS some_day
+FROM sales
+WHERE region = {region:String} AND day >= {since:Date} AND day < {until:Date}
+GROUP BY region
+"""
+
+
+def test_every_comparison_is_a_dimension_of_the_plan(run: Run, project: Path) -> None:
+    sql = RANGE.replace(", any(day) AS some_day", "")
+    write_endpoint(project, "ranges", "current: 1\nversions: {1: {materialize: {}}}\n", sql)
+    done = run("plan", "ranges", "--json")
+    plan = json.loads(done.stdout)
+    assert plan["dimensions"] == [
+        {"variable": "region", "expression": "region", "operator": "="},
+        {"variable": "since", "expression": "day", "operator": ">="},
+        {"variable": "until", "expression": "day", "operator": "<"},
+    ]
+    (state,) = plan["read"]["states"]
+    assert state["aggregate"] == "sum(amount)"
+    shown = run("plan", "ranges").stdout
+    for part in (
+        *plan["read"]["conditions"],
+        "merges: sum(amount)",
+        "Finished by",
+        "FROM __asset",
+        "GROUP BY",
+    ):
+        assert part in shown
+
+
+def test_refusals_have_a_place_and_notes_name_aggregates(run: Run, project: Path) -> None:
+    write_endpoint(project, "ranges", "current: 1\nversions: {1: {materialize: {}}}\n", RANGE)
+    done = run("plan", "ranges")
+    assert done.exit_code == 1
+    assert "endpoint_defs/ranges/v1.sql:1: any(day)" in done.stdout
+    assert "[aggregate]\n    Use `=`" in done.stdout
+    sql = "SELECT any(amount) AS one FROM sales WHERE region = {region:String} GROUP BY day"
+    write_endpoint(project, "one", "current: 1\nversions: {1: {materialize: {}}}\n", sql)
+    (note,) = json.loads(run("plan", "one", "--json").stdout)["read"]["notes"]
+    assert "any" in note
+    assert f"note: {note}" in run("plan", "one").stdout
+
+
+def test_an_asset_is_measured_before_it_is_made(run: Run, project: Path) -> None:
+    done = run("plan", "daily_sales", "--measure", "--json")
+    measured = json.loads(done.stdout)["measured"]
+    assert (done.exit_code, measured["rows"], measured["max_asset_rows"]) == (0, 3, 100_000_000)
+    assert measured["bytes"] > 0
+    assert measured["dimensions"] == [{"expression": "region", "values": 2}]
+    assert "3 rows of 100,000,000" in run("plan", "daily_sales", "--measure").stdout
+    yaml = "current: 1\nversions: {1: {materialize: {}, limits: {max_asset_rows: 2}}}\n"
+    write_endpoint(project, "small", yaml, "SELECT day FROM sales WHERE region = {region:String}")
+    done = run("plan", "small", "--measure", "--json")
+    plan = json.loads(done.stdout)
+    assert (done.exit_code, plan["materializable"], plan["reasons"][0]["code"]) == (1, False, "too_large")
+    assert "region has 2 distinct values" in plan["reasons"][0]["detail"]
+    assert not (project / "lake").exists()
+
+
 def test_why_there_is_no_plan(run: Run, project: Path) -> None:
     write_endpoint(project, "noise", "current: 1\nversions: {1: {}}\n", "SELECT rand() AS r FROM sales")
     done = run("plan", "noise", "--json")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from endpoints.errors import ContractBreach, OverLimit, WarehouseError, WarehouseUnavailable
+from endpoints.errors import AssetTooLarge, ContractBreach, OverLimit, WarehouseError, WarehouseUnavailable
 from endpoints.lake.layout import version_folder
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
 from endpoints.settings import Settings
 from endpoints.warehouse import open_warehouse
-from endpoints.warehouse.protocol import Warehouse
+from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
 from orchestration.materialize import Materialized, NotMaterializable, Progress, materialize
 
 if TYPE_CHECKING:
@@ -123,6 +123,72 @@ def test_a_query_that_fails_ends_as_a_failed_attempt(
     manifest = head(project)
     assert (manifest.outcome, dict(manifest.partitions)) == ("failed", {})
     assert manifest.failures[UNPARTITIONED].error == str(raised.value)[:500]
+
+
+class Listening:
+    """The warehouse, and the SQL of all that it runs."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse, self.ran = warehouse, list[str]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._warehouse, name)
+
+    def run(self, statement: Statement, caps: Caps, **more: Any) -> Result:
+        self.ran.append(statement.sql)
+        return self._warehouse.run(statement, caps, **more)
+
+    @property
+    def counts(self) -> int:
+        return sum("uniq(__d0)" in sql for sql in self.ran)
+
+
+def written(project: Project) -> list[Path]:
+    root = Path(project.settings.lake_url.removeprefix("file://"))
+    return [path for path in root.rglob("*.parquet*") if path.is_file()]
+
+
+BY_SHOP_AND_ITEM = "SELECT amount FROM sales WHERE shop = {shop:String} AND lower(item) = {item:String}"
+
+
+def test_too_many_rows_are_refused_before_any_is_written_and_the_dimension_is_named(
+    project: Project, warehouse: Warehouse
+) -> None:
+    rows = [{"shop": f"s{n % 5}", "item": f"i{n}", "amount": n} for n in range(50)]
+    project.sell(pl.DataFrame(rows))
+    project.define("sales", BY_SHOP_AND_ITEM, materialize=HOURLY, limits={"max_asset_rows": 49})
+    with pytest.raises(AssetTooLarge) as raised:
+        run(project, warehouse)
+    message = str(raised.value)
+    assert "would store 50 rows, more than the 49 of `max_asset_rows`" in message
+    assert "lower(item) has 50 distinct values (shop has 5)" in message
+    assert "bucket" in message
+    assert written(project) == []
+    assert head(project).failures[UNPARTITIONED].error == message[:500]
+    project.define("sales", BY_SHOP_AND_ITEM, materialize=HOURLY, limits={"max_asset_rows": 50})
+    assert run(project, warehouse).entry.rows == 50
+
+
+def test_the_setting_holds_where_the_version_says_nothing(project: Project, warehouse: Warehouse) -> None:
+    project.define("sales", "SELECT item FROM sales", materialize=HOURLY)
+    settings = project.settings.model_copy(update={"max_asset_rows": 3})
+    with pytest.raises(AssetTooLarge, match="would store 4 rows, more than the 3"):
+        materialize(project.version("sales"), warehouse, project.lake, settings, run_id="r")
+
+
+def test_rows_are_counted_first_only_where_there_may_be_too_many(
+    project: Project, warehouse: Warehouse
+) -> None:
+    project.define("sales", materialize=HOURLY, limits={"max_asset_rows": 6})
+    listening = Listening(warehouse)
+    for counts in (1, 1):  # nothing is known of the first; it has 3 rows, the second is not counted
+        run(project, listening)  # type: ignore[arg-type]
+        assert listening.counts == counts
+    project.sell(pl.concat([project.sales.with_columns(item=pl.lit(f"i{n}")) for n in range(4)]))
+    with pytest.raises(AssetTooLarge, match="would store 8 rows"):  # seen as they come, then counted
+        run(project, listening)  # type: ignore[arg-type]
+    assert listening.counts == 2
+    assert head(project).partitions[UNPARTITIONED].rows == 3
 
 
 def test_a_warehouse_that_is_away_ends_as_a_failed_attempt(project: Project) -> None:
