@@ -1,10 +1,15 @@
-"""Writing a partition: record batches to Parquet files, in bounded memory."""
+"""Writing a partition: record batches to Parquet files, in bounded memory.
+
+A thread encodes row groups while the next ones come in: Arrow lets go of Python's lock meanwhile.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +26,7 @@ from endpoints.types import Column, storage_schema
 ROW_GROUP_ROWS = 32_768
 ROW_GROUP_BYTES = 64 * 2**20
 FILE_BYTES = 128 * 2**20
+_ENCODING = 2  # row groups that wait for the thread, or are in it
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", re.ASCII)
 
 
@@ -49,7 +55,9 @@ class PartitionWriter:
         self._file_bytes = file_bytes
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = self._waiting_bytes = 0
-        self._open: _OpenFile | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="parquet")
+        self._encoding: deque[Future[None]] = deque()
+        self._open: _OpenFile | None = None  # until the end the thread's, as `_files` is
         self._files: list[FileEntry] = []
         self._closed = False
 
@@ -68,16 +76,19 @@ class PartitionWriter:
         """Ends the last file and returns all of them. An empty result is one file without rows."""
         if not self._closed:
             self._flush()
+            self._settle(0)
             if self._open is None and not self._files:
                 self._open = self._start()
             self._end_file()
             self._closed = True
+            self._thread.shutdown()
         return tuple(self._files)
 
     def abort(self) -> None:
         """Drops the file being written."""
         self._closed = True
         self._waiting.clear()
+        self._thread.shutdown(cancel_futures=True)
         if self._open is not None:
             self._open.abort()
             self._open = None
@@ -94,13 +105,22 @@ class PartitionWriter:
             self.abort()
 
     def _flush(self) -> None:
-        """Writes what waits as one row group."""
+        """Hands what waits to the thread, as one row group."""
         if not self._waiting:
             return
         table = pa.Table.from_batches(self._waiting, self._schema)
         group, rest = table.slice(0, ROW_GROUP_ROWS), table.slice(ROW_GROUP_ROWS)
         self._waiting = rest.to_batches()
         self._waiting_rows, self._waiting_bytes = rest.num_rows, rest.nbytes
+        self._settle(_ENCODING - 1)
+        self._encoding.append(self._thread.submit(self._encode, group))
+
+    def _settle(self, left: int) -> None:
+        """Waits until at most `left` row groups are being encoded. Raises what went wrong with the others."""
+        while len(self._encoding) > left:
+            self._encoding.popleft().result()
+
+    def _encode(self, group: pa.Table) -> None:
         self._open = self._open or self._start()
         self._open.write(group)
         if self._open.size >= self._file_bytes:
