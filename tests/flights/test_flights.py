@@ -21,8 +21,6 @@ import pytest
 from endpoints.cli.processes import end, python, spawn
 from tests.flights import nycflights
 
-pytestmark = pytest.mark.xdist_group("flights")  # one project and one server for all of them
-
 SEED = 2013
 
 
