@@ -13,6 +13,7 @@ EndpointsError
 │   ├── QueryCancelled     we stopped it
 │   └── WarehouseUnavailable   no connection, a server that is gone, too busy
 ├── LakeError
+│   ├── Unservable         this request's answer cannot be made of the asset now: it runs live
 │   ├── StoreUnavailable   the object store does not answer
 │   ├── StoreUnsafe        the store ignores create-if-absent: refused at start
 │   └── Corrupt            a published object is not what was published
@@ -120,6 +121,13 @@ class WarehouseUnavailable(WarehouseError):
 
 class LakeError(EndpointsError):
     """The lake could not be read or written."""
+
+
+class Unservable(LakeError):
+    """The asset is good, but a request cannot be answered from it now: too much to finish, or no worker.
+
+    The message may hold engine text: for logs, never for callers.
+    """
 
 
 class StoreUnavailable(LakeError):

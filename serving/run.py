@@ -25,6 +25,7 @@ from endpoints.errors import (
     FieldError,
     InputError,
     StoreUnavailable,
+    Unservable,
     UnsupportedType,
     WarehouseError,
 )
@@ -77,6 +78,10 @@ async def run_endpoint(request: Request) -> Response:
             return await _asset(service, request, wanted, decision)
         except (Corrupt, StoreUnavailable) as error:
             decision = await _after_corruption(service, wanted, decision, error)
+        except Unservable as error:
+            log.warning("%s: not answered from its asset: %s", wanted.served.version.key, error)
+            live = Decision("live", "unservable", decision.standing, decision.manifest)
+            decision = _live_unless_never(wanted, live)
     return await _live(service, request, wanted, decision)
 
 
@@ -217,7 +222,7 @@ async def _live(service: Service, request: Request, wanted: Wanted, decision: De
             raise
         try:
             return await _asset(service, request, wanted, decision, live_error)
-        except (Corrupt, StoreUnavailable, WarehouseError):
+        except (Corrupt, StoreUnavailable, Unservable):
             if not isinstance(error, Slow):
                 raise error from None
         live = await _until_gone(request, service.live.fetch(question))

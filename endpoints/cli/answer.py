@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from endpoints import freshness
 from endpoints.definition import Version
-from endpoints.errors import Corrupt, EndpointsError, WarehouseError
+from endpoints.errors import Corrupt, EndpointsError, Unservable, WarehouseError
 from endpoints.freshness import Standing
 from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import Manifest
@@ -81,6 +81,8 @@ def answer(settings: Settings, question: Question, now: datetime) -> Answer:
                     return asset("asset")
                 except Corrupt:
                     return live("corrupt")
+                except Unservable:
+                    return live("unservable")
             case freshness.FromAssetStale():
                 return asset("stale")
             case freshness.Live(fallback=fallback):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import pyarrow as pa
 
-from endpoints.errors import Corrupt
+from endpoints.errors import Corrupt, Unservable, WarehouseError
 from endpoints.lake.files import FileCache
 from endpoints.lake.filter import bound_values, request_filter, scalar_of
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
@@ -23,6 +23,7 @@ from endpoints.warehouse.finish import Finisher
 from endpoints.warehouse.protocol import Caps, Statement
 
 DECODED_BYTES = 256 * 2**20
+FINISH_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,8 @@ class AssetReader:
         """One page of the rows that the bound variables select, in the query's order.
 
         `limit` counts rows of the page (None: up to `max_rows`); `has_more` says that rows follow. Raises
-        Corrupt (MissingFile where a file is gone: read the head again and try once more) and, where
-        ClickHouse evaluates conditions, what live would: a WarehouseError.
+        Corrupt (MissingFile where a file is gone: read the head again and try once more), StoreUnavailable,
+        and Unservable where ClickHouse cannot finish the answer here: the query is to run live.
         """
         entry = manifest.partitions[UNPARTITIONED]
         columns = _result_columns(entry, plan)
@@ -102,7 +103,7 @@ class AssetReader:
             yield from found
             return
         compared = (asked.compare(piece.load()) for piece in found)
-        for rows in asked.evaluate(compared, self._finisher.run):
+        for rows in asked.evaluate(compared, self._run):
             yield _Piece(rows.num_rows, lambda rows=rows: rows)  # type: ignore[misc]
 
     def _finished(
@@ -113,14 +114,27 @@ class AssetReader:
         sought = _sought({column.name: column.type for column in columns}, plan, bound)
         types = {column.name: column.type for column in columns}
         asked = request_filter(plan.conditions, types, bound, manifest.server.timezone)
-        pieces = () if sought is None else self._seek(manifest, entry, sought)
-        kept = [asked.compare(piece.load()) for piece in pieces]
+        kept, size = [], 0
+        for piece in () if sought is None else self._seek(manifest, entry, sought):
+            kept.append(asked.compare(piece.load()))
+            size += kept[-1].nbytes
+            if size > FINISH_BYTES:
+                raise Unservable(f"more than {FINISH_BYTES} bytes of rows would have to be finished")
         rows = pa.concat_tables(kept) if kept else storage_schema(entry.columns).empty_table()
         given = rows.rename_columns([column.name for column in columns])
         used = parameters(variables_of(plan, asked.evaluated), bound_values(bound))
         statement = Statement(finishing(plan, asked.evaluated, state_types), used)
         caps = Caps(timeout=bound.version.limits.timeout)
-        return self._finisher.run(statement, columns, given, timezone=manifest.server.timezone, caps=caps)
+        return self._run(statement, columns, given, timezone=manifest.server.timezone, caps=caps)
+
+    def _run(
+        self, statement: Statement, columns: Sequence[Column], rows: pa.Table, *, timezone: str, caps: Caps
+    ) -> tuple[tuple[Column, ...], pa.Table]:
+        """Run what Arrow cannot. Whatever stops it, the query itself may still be answered live."""
+        try:
+            return self._finisher.run(statement, columns, rows, timezone=timezone, caps=caps)
+        except WarehouseError as error:
+            raise Unservable(str(error)) from error
 
     def _seek(
         self, manifest: Manifest, entry: PartitionEntry, sought: tuple[Sought, ...]

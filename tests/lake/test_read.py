@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from endpoints.errors import Corrupt, MissingFile
+from endpoints.errors import Corrupt, MissingFile, Unservable
 from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import FileEntry, Manifest, PartitionEntry
 from endpoints.lake.read import AssetReader
@@ -218,3 +218,35 @@ def test_rows_of_another_plan_are_not_read(folder: Path) -> None:
     asset.plan = replace(other, key=asset.plan.key)
     with pytest.raises(Corrupt, match="another plan"):
         asset.read(k=1)
+
+
+MERGED = "SELECT g, count() AS c FROM t WHERE x > {x:Int64} GROUP BY g"
+MERGED_TYPES = ["String", "Int64", "UInt64"]
+
+
+def test_parts_are_merged_where_they_are_read(folder: Path) -> None:
+    asset = Asset(folder, MERGED, MERGED_TYPES, [(b"a", 1, 10), (b"a", 2, 20), (b"b", 2, 1), (b"c", 1, 7)])
+    try:
+        assert asset.read(x=0) == ([(b"a", 30), (b"b", 1), (b"c", 7)], False)
+        assert asset.read(x=1, limit=1) == ([(b"a", 20)], True)
+        assert asset.read(x=2) == ([], False)
+    finally:
+        asset.reader.close()
+
+
+def test_more_than_can_be_finished_runs_live(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("endpoints.lake.read.FINISH_BYTES", 10)
+    asset = Asset(folder, MERGED, MERGED_TYPES, [(b"a", 1, 10), (b"b", 2, 20)])
+    with pytest.raises(Unservable):
+        asset.read(x=0)
+
+
+def test_a_finish_that_fails_runs_live(folder: Path) -> None:
+    asset = Asset(folder, MERGED, MERGED_TYPES, [(b"a", 1, 10)])
+    assert asset.plan.finish is not None
+    asset.plan = replace(asset.plan, finish=replace(asset.plan.finish, sql="SELECT throwIf(1) FROM __asset"))
+    try:
+        with pytest.raises(Unservable):
+            asset.read(x=0)
+    finally:
+        asset.reader.close()

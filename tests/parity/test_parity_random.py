@@ -11,7 +11,7 @@ from tests.parity.data import write_tables
 from tests.parity.generate import generate
 from tests.parity.harness import Bench
 
-SEEDS = range(100)
+SEEDS = range(60)
 PER_TEST = 20
 
 
