@@ -2,8 +2,9 @@
 
 A source that moves on must not look like a wrong asset. So where answers differ, the same plan is run again
 for these values alone, between two live runs: if these two agree, the source stood still meanwhile, and an
-answer of the plan that is another proves the plan wrong. Where the plan's answer is then live's, the source
-has changed since the asset's query began: nothing is proved, and nothing fails (docs/orchestration.md).
+answer of the plan that is another proves the plan wrong. Where the plan's answer is then live's, either the
+source has changed since the asset's query began, and nothing fails; or the asset holds these very rows, and
+reading them is what is wrong (docs/decisions/parity-before-publishing.md).
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from endpoints.definition import Version
 from endpoints.errors import EndpointsError, QueryTimeout, WarehouseError, WarehouseUnavailable
 from endpoints.lake.files import FileCache
+from endpoints.lake.filter import scalar_of
 from endpoints.lake.manifest import UNPARTITIONED, Manifest
 from endpoints.lake.publish import Lake
 from endpoints.lake.read import AssetReader
@@ -93,7 +96,8 @@ def check_parity(
     files = FileCache.open(lake.store, settings)
     finisher = Finisher(workers=1)
     with closing(AssetReader(files, finisher=finisher)) as reader:
-        check = _Check(version, plan, manifest, warehouse, reader, finisher, unknown.columns or frozenset())
+        without = unknown.columns or frozenset()
+        check = _Check(version, plan, manifest, warehouse, reader, finisher, files, without)
         now = manifest.partitions[UNPARTITIONED].as_of
         for bound in samples(version, plan, manifest, files, settings.parity_samples, now):
             if not check.run(bound):
@@ -124,10 +128,12 @@ class _Check:
         warehouse: Warehouse,
         reader: AssetReader,
         finisher: Finisher,
+        files: FileCache,
         without: frozenset[int],
     ) -> None:
         self._version, self._plan, self._manifest, self._warehouse = version, plan, manifest, warehouse
-        self._reader, self._finisher, self._without = reader, finisher, without
+        self._reader, self._finisher, self._files, self._without = reader, finisher, files, without
+        self._which = (version.endpoint, version.number)
         self._page = min(version.limits.max_rows, MOST_ROWS)
         self._ordered = _has_total_order(version, plan, manifest.server.version) and not without
         self._until = time.monotonic() + SECONDS
@@ -157,12 +163,33 @@ class _Check:
             self.found.moved += 1
 
     def _proves_wrong(self, bound: Bound) -> bool:
-        """The plan, run again, answers otherwise than live does, while live answers the same twice."""
+        """While live answers the same twice, the plan, run again, does not; or it does, and of the very rows
+        that are stored.
+        """
         for _ in range(ROUNDS):
-            before, again, after = self._live(bound), self._again(bound), self._live(bound)
+            before, (again, rows), after = self._live(bound), self._again(bound), self._live(bound)
             if not self._differ(before, after):
-                return self._differ(again, after)
+                return self._differ(again, after) or self._holds(rows, bound)
         return False
+
+    def _holds(self, rows: Rows, bound: Bound) -> bool:
+        """The asset's rows of the sought values are these, found by a scan of all its files."""
+        import pyarrow.dataset as ds  # takes pandas with it: not for loading a code location
+
+        entry = self._manifest.partitions[UNPARTITIONED]
+        if entry.rows > MOST_SCANNED:
+            return False
+        types = {column.name: column.type for column in entry.columns}
+        sought = pc.scalar(True)
+        for d in self._plan.seek:
+            assert d.variable is not None
+            variable, value = self._version.variables[d.variable].type, bound.values[d.variable]
+            scalar = None if value is None else scalar_of(types[d.column], variable, value)
+            sought &= pc.scalar(False) if scalar is None else pc.field(d.column) == scalar
+        paths = [self._files.local(*self._which, file) for file in entry.files]
+        found = ds.dataset(paths).to_table(filter=sought)
+        stored = Rows(rows.columns, found, rows.timezone, False)
+        return difference(stored, rows, floats=FLOATS, ordered=False) is None
 
     def _differ(self, one: Rows, other: Rows) -> bool:
         ordered_ = self._is_ordered(other)
@@ -189,8 +216,8 @@ class _Check:
         table = pa.Table.from_batches(batches, storage_schema(columns))
         return Rows(columns, table.slice(0, self._page), timezone, table.num_rows > self._page)
 
-    def _again(self, bound: Bound) -> Rows:
-        """The plan's answer from rows of this moment: those of the sought values, in a lake of their own."""
+    def _again(self, bound: Bound) -> tuple[Rows, Rows]:
+        """The plan's answer of this moment, in a lake of its own, and the rows that it is made of."""
         with tempfile.TemporaryDirectory(prefix="endpoints-parity-") as folder:
             lake, version = Lake(Store(f"file://{folder}")), self._version
             attempt = lake.begin(version.endpoint, version.number, fingerprint="", run_id="")
@@ -200,7 +227,8 @@ class _Check:
                 self._warehouse.run(self._slice(bound), caps) as result,
                 attempt.writer(UNPARTITIONED, result.columns, sort=sort) as writer,
             ):
-                for batch in result:
+                batches = list(result)
+                for batch in batches:
                     writer.write(batch)
                 files = writer.close()
             was = self._manifest.partitions[UNPARTITIONED]
@@ -208,7 +236,9 @@ class _Check:
             manifest = replace(self._manifest, partitions={UNPARTITIONED: entry})
             # Not closed: its finisher is the check's.
             reader = AssetReader(FileCache(lake.store, Path(folder), 2**30), finisher=self._finisher)
-            return self._from(reader, manifest, bound)
+            table = pa.Table.from_batches(batches, storage_schema(entry.columns))
+            rows = Rows(entry.columns, table, self._manifest.server.timezone, False)
+            return self._from(reader, manifest, bound), rows
 
     def _slice(self, bound: Bound) -> Statement:
         plan, variables = self._plan, self._version.variables
