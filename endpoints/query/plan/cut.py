@@ -53,6 +53,12 @@ class _Cutter:
         self._key_columns: dict[tuple[str, ...], str] = {}
         self._state_columns: dict[tuple[str, ...], State] = {}
         self._waiting: set[str] = set()  # aliases of items that wait for the request
+        # `f(k) AS k`: elsewhere the same text is f(f(k)), so that it names no stored column.
+        self._twofold = {
+            self.source.same(item.expression)
+            for item in select.items
+            if item.alias in {self.source.tokens[index].name for index in item.expression}
+        }
 
     def plan(self) -> Plan | Refused:
         self._check()
@@ -195,6 +201,11 @@ class _Cutter:
             self.keys.append(text)
         return self._key_columns[same]
 
+    def _stored_as(self, span: Span) -> str | None:
+        """The column that holds what the span's text means."""
+        same = self.source.same(span)
+        return None if same in self._twofold else self._key_columns.get(same)
+
     def _above(self) -> str:
         select, edits = self.select, self.edits
         for item in select.items:
@@ -255,8 +266,9 @@ class _Cutter:
         source = self.source
         last = next((i for i in source.shallow(span) if source.word(i) in ORDER_WORDS), span.last)
         expression = source.unwrap(Span(span.first, last))
-        if expression and source.same(expression) in self._key_columns:
-            self.edits.replace(expression, self._key_columns[source.same(expression)])
+        column = self._stored_as(expression) if expression else None
+        if column is not None:
+            self.edits.replace(expression, column)
         else:
             self._replace(span)
 
@@ -264,8 +276,9 @@ class _Cutter:
         """Put columns in place of the terms that are stored, wherever they stand in the span."""
         source = self.source
         for term in terms(source, span):
-            if source.same(term.span) in self._key_columns:
-                self.edits.replace(term.span, self._key_columns[source.same(term.span)])
+            column = self._stored_as(term.span)
+            if column is not None:
+                self.edits.replace(term.span, column)
             elif self.analysis.aggregated and term.function and not term.over and aggregate(term.function):
                 self._state(term)
             elif not self.analysis.aggregated and self._is_row_value(term):
@@ -290,7 +303,7 @@ class _Cutter:
     def _state(self, term: Term) -> None:
         source, text = self.source, self.source.same(term.head)
         try:
-            if not self._waiting.isdisjoint(text):
+            if not self._waiting.isdisjoint(source.tokens[index].name for index in term.head):
                 self._refuse("alias", term.head)
             if source.placeholders(term.head):
                 self._refuse("placeholder_in_aggregate", term.head, source.text(term.head))

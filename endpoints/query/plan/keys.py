@@ -6,10 +6,20 @@ from dataclasses import dataclass
 
 from endpoints.query.lexer import Kind
 from endpoints.query.plan.functions import aggregate
-from endpoints.query.plan.select import Item, Select, Source, Span
+from endpoints.query.plan.select import KEYWORDS, UNITS, Item, Select, Source, Span
 from endpoints.query.plan.terms import aggregates, terms
 
 Texts = frozenset[tuple[str, ...]]
+
+
+# Keywords of other places than expressions: here they may be columns of that name (`first`, `sample`,
+# `order`).
+_PERHAPS_COLUMNS = (KEYWORDS | UNITS) - frozenset(
+    {
+        *("AND", "OR", "NOT", "IN", "LIKE", "ILIKE", "BETWEEN", "IS", "NULL", "TRUE", "FALSE", "INTERVAL"),
+        *("CASE", "WHEN", "THEN", "ELSE", "END", "DIV", "MOD", "AS"),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +34,7 @@ class Decided:
         source, span = self.source, self.source.unwrap(span)
         if source.same(span) in self.texts:
             return True
-        if any(source.is_op(index, "->") for index in span) or source.has_word(span, "SELECT"):
+        if any(source.is_op(index, "->") for index in span) or source.has_word(span, *_PERHAPS_COLUMNS):
             return False
         found = list(terms(source, span))
         return all(
