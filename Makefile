@@ -46,6 +46,8 @@ parity: setup ## Compare answers from assets with live ones, at random (SEEDS=20
 
 bench: setup ## Benchmarks, as ratios to what this machine can do
 	$(BIN)/python -m benchmarks.flights
+	$(BIN)/python -m benchmarks.asset_read
+	$(BIN)/python -m benchmarks.asset_write
 
 lock: ## Pin every dependency anew from pyproject.toml
 	@rm -rf build/lock && $(PYTHON) -m venv build/lock
