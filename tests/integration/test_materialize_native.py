@@ -75,6 +75,8 @@ def test_rows_reach_s3_exactly_and_a_breach_changes_nothing(
             materialize(define(tmp_path, 60), warehouse, lake, settings, run_id="bad")
     finally:
         warehouse.close()
+    assert done.parity is not None
+    assert (done.parity.outcome, done.parity.moved, done.parity.not_compared) == ("same", 0, [])
     head = lake.head("carriers", 1)
     assert head is not None
     assert (head.outcome, head.partitions[UNPARTITIONED]) == ("breached", done.entry)
