@@ -113,6 +113,8 @@ def _rows(draft: Draft) -> str:
     )
     if "upper(g) AS g" in items and "g" in items:
         items.remove("g")
+    if chance.random() < 0.15:  # an alias in the place of a column that conditions and windows name
+        items = [item for item in items if item != "x"] + [chance.choice(("x % 5 AS x", "i % 2 AS i"))]
     source = chance.choice(SOURCES)
     if chance.random() < 0.25 and "ARRAY JOIN" not in source:  # which repeats ids: ties that no one orders
         items.append(f"{chance.choice(WINDOWS)} AS w1")
@@ -136,6 +138,8 @@ def _groups(draft: Draft) -> str:
         items.append("round(sum(x) / count(), 2) AS ratio")
     if chance.random() < 0.1:
         items.append("sum(count()) OVER () AS total")
+    if chance.random() < 0.1:
+        items.append("max(x) + 1 AS m")
     chance.shuffle(items)
     by = ", ".join(name if (key, name) in shown and chance.random() < 0.6 else key for key, name in named)
     where = _where(draft, prefer=keys)
