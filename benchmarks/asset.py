@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,11 +55,15 @@ SETTINGS output_format_parquet_row_group_size = 1000000
 """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Used:
-    """The most memory that a process and its children held at once: resident bytes, shared pages twice."""
+    """What a process and its children used: seconds by the clock and of the processor, and the most memory
+    that they held at once (resident bytes, shared pages twice).
+    """
 
-    peak: int
+    seconds: float = 0.0
+    processor: float = 0.0
+    peak: int = 0
 
 
 def customers(rows: int) -> int:
@@ -107,32 +111,40 @@ def run(module: str, *arguments: str) -> str:
 
 
 @contextmanager
-def measured_memory(used: list[Used]) -> Iterator[None]:
-    """Appends what this process and its children held at most while the block ran, looked at every 10 ms."""
-    process, done, peak = psutil.Process(), threading.Event(), [0]
+def measured() -> Iterator[Used]:
+    """What the block uses, complete at its end. Memory is looked at every 20 ms."""
+    process, done, used = psutil.Process(), threading.Event(), Used()
 
     def watch() -> None:
-        while not done.wait(0.01):
-            peak[0] = max(peak[0], _resident(process))
+        while not done.wait(0.02):
+            used.peak = max(used.peak, _resident(process))
 
     thread = threading.Thread(target=watch)
     thread.start()
+    processor, began = _processor(process), time.perf_counter()
     try:
-        yield
+        yield used
     finally:
+        used.seconds, used.processor = seconds_since(began), _processor(process) - processor
         done.set()
         thread.join()
-        used.append(Used(max(peak[0], _resident(process))))
 
 
 def _resident(process: psutil.Process) -> int:
     total = 0
     for one in (process, *process.children(recursive=True)):
-        try:
+        with suppress(psutil.NoSuchProcess):
             total += one.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
     return total
+
+
+def _processor(process: psutil.Process) -> float:
+    """Seconds of the processor; those of children that have ended count as well."""
+    total = sum(process.cpu_times()[:4])
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            total += sum(child.cpu_times()[:4])
+    return float(total)
 
 
 def median(values: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def measure(folder: Path, rows: int, rounds: int) -> dict[str, dict[str, float]]:
-    """Medians by way: seconds, peak memory, rows, bytes of the files."""
+    """Medians by way of what was used, rows, bytes of the files."""
     asset.make_project(folder, rows)
     made: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     first = _turn("published", folder)
@@ -64,13 +64,19 @@ def _turn(way: str, folder: Path) -> dict[str, float]:
 
 def table(measured: dict[str, dict[str, float]]) -> str:
     limit = measured["clickhouse"]
-    lines = [f"{'':24}{'seconds':>9}{'of ClickHouse':>15}{'peak MB':>9}{'more MB':>9}{'file MB':>9}"]
+    titles = ("seconds", "ratio", "processor s", "ratio", "peak MB", "more MB", "file MB")
+    lines = ["".join([f"{'':22}", *(f"{title:>12}" for title in titles)])]
     for way, one in measured.items():
-        more = (one["peak"] - limit["peak"]) / 2**20
-        lines.append(
-            f"{way:24}{one['seconds']:9.2f}{one['seconds'] / limit['seconds']:14.2f}x"
-            f"{one['peak'] / 2**20:9,.0f}{more:9,.0f}{one['bytes'] / 2**20:9.1f}"
+        shown = (
+            f"{one['seconds']:.2f}",
+            f"{one['seconds'] / limit['seconds']:.2f}",
+            f"{one['processor']:.2f}",
+            f"{one['processor'] / limit['processor']:.2f}",
+            f"{one['peak'] / 2**20:,.0f}",
+            f"{(one['peak'] - limit['peak']) / 2**20:,.0f}",
+            f"{one['bytes'] / 2**20:.1f}",
         )
+        lines.append("".join([f"{way:22}", *(f"{text:>12}" for text in shown)]))
     return "\n".join([*lines, f"{limit['rows']:,.0f} rows"])
 
 
@@ -91,13 +97,10 @@ def _published(folder: Path, *, parity: bool) -> dict[str, float]:
         settings = settings.model_copy(update={"parity_samples": 0})
     lake, warehouse = Lake.open(settings), open_warehouse(settings)
     warehouse.ping()
-    used: list[asset.Used] = []
-    with asset.measured_memory(used):
-        began = time.perf_counter()
+    with asset.measured() as used:
         made = materialize(asset.version(settings), warehouse, lake, settings, run_id="benchmark")
-        seconds = asset.seconds_since(began)
     warehouse.close()
-    return _shown(seconds, used[0], made.entry.rows, made.entry.bytes)
+    return _shown(used, made.entry.rows, made.entry.bytes)
 
 
 def _alone(folder: Path) -> dict[str, float]:
@@ -113,17 +116,14 @@ def _alone(folder: Path) -> dict[str, float]:
     owner = made.Session()
     Tables(folder / "data", lambda asked: read_rows(str(owner.query(asked, "JSONCompactEachRow")))).refresh()
     target = folder / "alone.parquet"
-    used: list[asset.Used] = []
-    with asset.measured_memory(used):
-        began = time.perf_counter()
+    with asset.measured() as used:
         owner.query(f"INSERT INTO FUNCTION file('{target}', Parquet)\n{sql}\nSETTINGS {_SETTINGS}")
-        seconds = asset.seconds_since(began)
     rows = read_rows(str(owner.query(f"SELECT count() FROM file('{target}')", "JSONCompactEachRow")))
-    return _shown(seconds, used[0], int(rows[0][0]), target.stat().st_size)
+    return _shown(used, int(rows[0][0]), target.stat().st_size)
 
 
-def _shown(seconds: float, used: asset.Used, rows: int, size: int) -> dict[str, float]:
-    return {"seconds": seconds, "peak": used.peak, "rows": rows, "bytes": size}
+def _shown(used: asset.Used, rows: int, size: int) -> dict[str, float]:
+    return {**asdict(used), "rows": rows, "bytes": size}
 
 
 if __name__ == "__main__":

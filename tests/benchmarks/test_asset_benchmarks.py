@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-
 from benchmarks import asset_read, asset_write
 
 pytestmark = pytest.mark.slow
