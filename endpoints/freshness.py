@@ -83,7 +83,7 @@ class Standing:
     state: State
     last_refresh: datetime | None = None
     usable: bool = False
-    rows: int = 0
+    rows: int | None = None
     snapshot: int | None = None
 
 
@@ -144,7 +144,7 @@ def standing(
         state=Fresh(held=True) if manifest.held and not _changed(verdicts) else _worst(verdicts),
         last_refresh=min(aging or [entry.as_of for _, entry in used], default=None),
         usable=len(used) + sum(_begins(version, manifest, piece, now) for piece in slices) == len(slices),
-        rows=sum(entry.rows for _, entry in used),
+        rows=sum(entry.rows for _, entry in used) if used else None,
         snapshot=max((entry.snapshot for _, entry in used), default=None),
     )
 

@@ -10,6 +10,7 @@ from endpoints.errors import SettingsError
 from endpoints.settings import load_settings
 from serving.service import Service
 
+KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep idle connections, who should be the ones to close
 SHUTDOWN_SECONDS = 30  # for answers that are under way
 
 
@@ -30,6 +31,7 @@ def main() -> int:
         port=settings.port,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     return 0

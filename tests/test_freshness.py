@@ -181,7 +181,7 @@ class TestPartitioned:
     def test_partitions_that_do_not_exist_hold_no_rows_on_either_path(self) -> None:
         parts = manifest(built(NOON, range(1, 11)))
         found = standing(self.daily, parts, NOON, ["2025-12-31", "2026-01-11"])
-        assert (found.state, found.usable, found.rows) == (Fresh(), True, 0)
+        assert (found.state, found.usable, found.rows) == (Fresh(), True, None)
 
     def test_usable_needs_every_touched_partition_of_this_definition(self) -> None:
         parts = {**built(NOON, range(1, 10)), "2026-01-10": entry(NOON, fingerprint="f0")}

@@ -44,6 +44,10 @@ def demo(port: int | None, dagster_port: int | None, events: int, once: bool) ->
     Makes about two million product events over the last 90 days in ./data and adds new ones while it runs,
     materializes the endpoints of ./endpoint_defs into ./lake, and prints the URLs, a key and a `curl` line.
     Ctrl-C ends all of it. Run it again: it keeps what is there.
+
+    \b
+    endpoints demo
+    endpoints demo --port 8001 --events 100000
     """
     settings = local_settings()
     definitions = read_definitions(settings)

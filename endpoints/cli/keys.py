@@ -21,7 +21,13 @@ key_id = click.argument("key_id", metavar="ID")
 
 @click.group()
 def keys() -> None:
-    """Make, list, rotate and revoke API keys."""
+    """Make, list, rotate and revoke API keys.
+
+    \b
+    endpoints keys create --name app
+    endpoints keys list
+    endpoints keys revoke 632ce2820bd0986e
+    """
 
 
 @keys.command()
@@ -64,7 +70,12 @@ def create(
 @keys.command("list")
 @as_json
 def list_keys(as_json: bool) -> None:
-    """List the keys, ended ones too. Nothing secret is shown."""
+    """List the keys, ended ones too. Nothing secret is shown.
+
+    \b
+    endpoints keys list
+    endpoints keys list --json
+    """
     store = open_keys(read_settings())
     ended, now = store.revoked(), datetime.now(UTC)
     rows = [_described(record) | {"state": _state(record, ended, now)} for record in store.all()]
@@ -78,7 +89,11 @@ def list_keys(as_json: bool) -> None:
 @keys.command()
 @key_id
 def revoke(key_id: str) -> None:
-    """End a key, for good. Every server knows within five seconds."""
+    """End a key, for good. Every server knows within five seconds.
+
+    \b
+    endpoints keys revoke 632ce2820bd0986e
+    """
     _store_with(key_id).revoke(key_id)
     messages().print(f"{key_id} is revoked.", markup=False)
 
@@ -90,7 +105,12 @@ def revoke(key_id: str) -> None:
 )
 @as_json
 def rotate(key_id: str, overlap: str | None, as_json: bool) -> None:
-    """Make a new key with the rights of an old one, which ends."""
+    """Make a new key with the rights of an old one, which ends.
+
+    \b
+    endpoints keys rotate 632ce2820bd0986e
+    endpoints keys rotate 632ce2820bd0986e --overlap 1d --json
+    """
     from datetime import timedelta
 
     goes_on = _duration("--overlap", overlap) or timedelta(0)

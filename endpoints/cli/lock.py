@@ -16,6 +16,10 @@ def lock(as_json: bool) -> None:
     Writes fingerprints of SQL, variables and contract into endpoints.lock, to be committed. From then on
     `validate` fails where a locked version has changed; a change is a new version. Freshness, schedule,
     limits, docs, deprecation and `current` may still change.
+
+    \b
+    endpoints lock
+    git add endpoint_defs/endpoints.lock
     """
     from endpoints.definition.lock import LOCK_NAME
     from endpoints.definition.lock import lock as write

@@ -14,6 +14,10 @@ from endpoints.cli.project import read_settings
 if TYPE_CHECKING:
     from endpoints.settings import Settings
 
+# Longer than load balancers keep idle connections (mostly 60 s): the side that calls must be the one to close
+# them, or a request meets a connection that is just being closed.
+KEEP_ALIVE_SECONDS = 75
+
 host_option = click.option("--host", help="Address to listen on. [default: ENDPOINTS_HOST, 127.0.0.1]")
 port_option = click.option("--port", type=click.IntRange(1, 65535), help="[default: ENDPOINTS_PORT, 8000]")
 
@@ -46,6 +50,10 @@ def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
     """Run Dagster and the API together, while you write; Ctrl-C ends both.
 
     The API begins again when a definition changes; in Dagster's UI press "Reload definitions".
+
+    \b
+    endpoints dev
+    endpoints dev --port 8001 --dagster-port 3001
     """
     settings = read_settings()
     address = host or settings.host
@@ -66,6 +74,7 @@ def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
 def serving(settings: Settings, host: str, port: int, *, reload: bool) -> list[str]:
     """The command line of the API. It writes no access log: query strings hold the values of variables."""
     options = ["--host", host, "--port", str(port), "--no-access-log", "--no-server-header"]
+    options += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
     if reload:
         options += ["--reload", "--reload-dir", str(settings.defs)]
         options += ["--reload-include", "*.sql", "--reload-include", "*.yaml"]

@@ -27,6 +27,10 @@ def validate(connect: bool, as_json: bool) -> None:
 
     Needs no ClickHouse, unless --connect is given: then each query is described (not run) there. The exit
     status is 1 where there is a problem.
+
+    \b
+    endpoints validate
+    endpoints validate --connect --json
     """
     from endpoints.definition.lock import lock_problems
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
+from endpoints.cli import main
 from tests.cli.conftest import Run, write_endpoint
 
 
@@ -39,6 +43,18 @@ def test_clickhouse_is_asked_about_columns_and_types(run: Run, project: Path) ->
     assert [problem["code"] for problem in problems] == ["contract", "contract", "bad_query"]
     assert "'a' is UInt8, not String" in problems[0]["message"]
     assert "'b'" in problems[1]["message"]
+
+
+def test_every_command_shows_how_it_is_called(run: Run) -> None:
+    def leaves(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        yield words
+        for name, below in command.commands.items() if isinstance(command, click.Group) else ():
+            yield from leaves(below, (*words, name))
+
+    for words in leaves(main, ()):
+        done = run(*words, "--help")
+        assert done.exit_code == 0
+        assert f"\n  {' '.join(('endpoints', *words))}" in done.stdout, words
 
 
 def test_no_definitions_at_all(run: Run, project: Path) -> None:
