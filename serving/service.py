@@ -90,7 +90,10 @@ class Service:
         return self.pulse.timezone or (manifest.server.timezone if manifest is not None else "UTC")
 
     def columns(self, version: Version) -> tuple[Column, ...]:
-        """The result columns of a version, as the warehouse describes them. Blocks. Raises WarehouseError."""
+        """The result columns of a version, as the warehouse describes them. Blocks.
+
+        Raises WarehouseError; UnsupportedType naming the column that cannot be sent.
+        """
         return self._columns.of(version)
 
     def known_columns(self, version: Version) -> tuple[Column, ...]:
@@ -118,6 +121,7 @@ class _Columns:
             known = self._fresh(version)  # another thread may have asked while this one waited
             if known is None:
                 known = self._warehouse.describe(_example(version))
+                types.check_storable(known)  # before a query fails on sorting by such a column
                 self._known[version.key] = (monotonic(), known)
             return known
 

@@ -116,6 +116,10 @@ versions:
 """,
         {1: TYPED_SQL},
     ),
+    "odd": (
+        "current: 1\nversions: {1: {}}\n",
+        {1: "SELECT 1 AS one, CAST(5 AS Variant(UInt8, String)) AS either"},
+    ),
     "moment": (
         "current: 1\nversions: {1: {}}\n",
         {1: "SELECT toUnixTimestamp({at:DateTime}) AS at"},

@@ -222,6 +222,11 @@ def test_a_failing_query_tells_nothing_of_itself(client: httpx.Client) -> None:
         assert leak not in answer.text
 
 
+def test_a_column_that_cannot_be_sent_is_found_before_the_query_runs(client: httpx.Client, ran) -> None:
+    problem(client.get("/endpoints/odd/run"), 503, "unsupported_type")
+    assert ran == []
+
+
 def test_a_query_that_runs_out_of_time(client: httpx.Client) -> None:
     problem(client.get("/endpoints/impatient/run?rest=3"), 504, "query_timeout")
 
