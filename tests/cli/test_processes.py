@@ -67,9 +67,10 @@ def test_every_way_of_being_told_to_end(tmp_path: Path, number: signal.Signals) 
         threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
         processes.wait()
 
+    before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         serve(tmp_path, SLEEP, told)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(number) is before
     left = [child for child in psutil.Process().children() if SLEEP in child.cmdline()]
     assert left == []
 
