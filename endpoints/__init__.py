@@ -2,7 +2,6 @@
 
 import os
 
-# Importing pandera sets this to "1" for pyspark's sake (pandera/external_config.py). pyarrow reads it at every
-# conversion and then drops the zone of aware datetimes: 05:30 in Kolkata became 05:30 UTC, off by 5:30.
-# Empty means no to pyarrow, and "already chosen" to pandera.
+# Importing pandera sets this to 1 where it is unset. From then on pyarrow takes the wall clock of an aware
+# datetime for UTC, in the whole process and its children. An empty value means no, and pandera leaves it.
 os.environ["PYARROW_IGNORE_TIMEZONE"] = ""
