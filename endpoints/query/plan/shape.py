@@ -70,6 +70,9 @@ def under_variables(select: Select) -> Iterator[Refusal]:
     head = select.body("WITH")
     if head and any((call.function or "").lower() in ("arrayjoin", "unnest") for call in calls(source, head)):
         yield refusal("array_join", source.line(head))
+    for part in source.split(head) if head else ():
+        if not _is_cte(source, part) and source.has_word(part, "OVER"):
+            yield refusal("window", source.line(part))
     yield from _sample(source, select.body("FROM"))
     settings = select.body("SETTINGS")
     for part in source.split(settings) if settings else ():
@@ -98,6 +101,11 @@ def _not_selected(select: Select) -> Iterator[Refusal]:
         span = Span(element.first, last)
         if span and source.text(span) not in names and not kept.decide(span):
             yield refusal("not_selected", source.line(span), source.text(span))
+
+
+def _is_cte(source: Source, part: Span) -> bool:
+    """`name AS (SELECT …)`, with a scope of its own, not `expression AS name`."""
+    return source.is_op(part.last - 1, ")") and any(source.word(i) == "AS" for i in source.shallow(part))
 
 
 def _sample(source: Source, body: Span | None) -> Iterator[Refusal]:
