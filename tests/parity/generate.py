@@ -100,7 +100,9 @@ def generate(seed: int) -> Case:
     """The case of that seed."""
     chance = random.Random(seed)
     draft = Draft(chance)
-    shape: Callable[[Draft], str] = chance.choices((_rows, _groups, _totals, _nested), (5, 8, 2, 4))[0]
+    shape: Callable[[Draft], str] = chance.choices(
+        (_rows, _groups, _totals, _nested, _united), (5, 8, 2, 4, 3)
+    )[0]
     sql = shape(draft)
     return Case(sql, [draft.given() for _ in range(2)], frozenset(draft.optional))
 
@@ -179,6 +181,49 @@ def _nested(draft: Draft) -> str:
             f"{base} SELECT 1 AS part, {items} FROM base UNION ALL SELECT 2, {items} FROM base",
         )
     )
+
+
+UNITED_KEYS: dict[str, tuple[str, tuple[object, ...], dict[str, tuple[str, ...]]]] = {
+    "text": (
+        "String",
+        ("a", "p", "x", "", "only here"),
+        {"t": ("k", "g", "n", "lower(k)"), "u": ("k", "plan")},
+    ),
+    "number": ("Int64", (-1, 0, 3, 8), {"t": ("i", "x", "m", "toInt8(i)"), "u": ("w", "toUInt32(w)")}),
+    "day": ("Date", ("2026-01-31", "2026-02-02", "2030-01-01"), {"t": ("d", "toDate(ts)"), "u": ("since",)}),
+}
+OPERATORS = ("UNION ALL", "UNION ALL", "UNION DISTINCT", "INTERSECT", "EXCEPT", "INTERSECT DISTINCT")
+UNITED_ITEMS = {  # no UInt64, which has no type in common with the signed ones
+    "t": ("x", "id", "toUInt8(x)", "m", "toInt16(length(g))", "1", "x % 3"),
+    "u": ("w", "toUInt8(w)", "toInt16(length(k))", "nullIf(w, 3)", "2"),
+}
+
+
+def _united(draft: Draft) -> str:
+    """Two to four SELECTs over either table, all with conditions on the same one or two variables."""
+    chance = draft.chance
+    kinds = chance.sample(list(UNITED_KEYS), chance.randrange(1, 3))
+    variables = {kind: draft.variable(*UNITED_KEYS[kind][:2]) for kind in kinds}
+    width = chance.randrange(1, 4)
+    sql = ""
+    for number in range(chance.randrange(2, 5)):
+        table = chance.choice("tu")
+        parts = [f"{chance.choice(UNITED_KEYS[kind][2][table])} = {variables[kind]}" for kind in kinds]
+        parts += ["length(k) < 2"] if chance.random() < 0.3 else []
+        chance.shuffle(parts)
+        items = [f"{chance.choice(UNITED_ITEMS[table])} AS c{number}{at}" for at in range(width)]
+        grouped = chance.random() < 0.3
+        if grouped:
+            items[-1] = f"toInt32(count()) AS c{number}{width - 1}"
+        names = ", ".join(item.split()[-1] for item in items[: width - grouped])
+        select = f"SELECT {', '.join(items)} FROM {table} WHERE {' AND '.join(parts)}"
+        select += f" GROUP BY {names or 'k'}" if grouped else ""
+        if chance.random() < 0.3:
+            columns = ", ".join(str(at + 1) for at in range(width))
+            select += f" ORDER BY {columns} LIMIT {chance.randrange(1, 9)}"
+        joined = f" {chance.choice(OPERATORS)} " if number else ""
+        sql += joined + (f"({select})" if chance.random() < 0.3 else select)
+    return sql
 
 
 def _where(draft: Draft, prefer: list[str] | None = None) -> str:

@@ -36,5 +36,5 @@ def test_shape(bench: Bench, shape: Shape) -> None:
 
 def test_every_code_has_a_shape() -> None:
     shown = {shape.expected for shape in SHAPES}
-    elsewhere = {"partitions", "bucket", "unplannable", "xor", "version"}
+    elsewhere = {"partitions", "bucket", "xor", "version"}
     assert set(REASONS) - elsewhere == shown - {"served"}

@@ -163,6 +163,25 @@ def test_columns_called_like_functions_are_columns() -> None:
     assert planned("SELECT now, t.today FROM t WHERE rand = {k:String}").seek
 
 
+def test_selects_of_a_union_carry_their_dimensions_in_one_order() -> None:
+    sql = """SELECT a FROM t WHERE k = {k:String} AND x = {x:Int8}
+    UNION ALL -- more
+    (SELECT b FROM u WHERE {x:Int8} = y AND lower(k) = {k:String})"""
+    plan = planned(sql)
+    assert [dimension.variable for dimension in plan.seek] == ["k", "x"]
+    assert plan.hidden == ("__d0", "__d1")
+    assert "SELECT a, (k) AS __d0, (x) AS __d1 FROM t" in plan.materialize_sql
+    assert "SELECT b, (lower(k)) AS __d0, (y) AS __d1 FROM u" in plan.materialize_sql
+    assert plan.materialize_sql.endswith("ORDER BY __d0, __d1, 1")
+    assert not plan.distinct
+
+
+def test_a_select_of_a_union_without_the_variable_is_named_by_its_line() -> None:
+    refused = make_plan(version_of("SELECT a FROM t WHERE k = {k:String}\nUNION ALL\nSELECT b FROM u"))
+    assert isinstance(refused, Refused)
+    assert [(reason.code, reason.line) for reason in refused.reasons] == [("union_branch", 3)]
+
+
 def test_planning_is_pure() -> None:
     version = version_of("SELECT a FROM t WHERE k = {k:String}")
     assert make_plan(version) == make_plan(version)
@@ -172,6 +191,7 @@ QUERIES = (
     "SELECT a, count() AS c FROM t WHERE k = {k:String} AND a >= {n:Int8} GROUP BY a HAVING c > 1 LIMIT 3",
     "SELECT g, sum(x) AS s FROM t WHERE (y = {y:Int8} OR z LIKE {z:String}) GROUP BY g ORDER BY s DESC",
     "SELECT DISTINCT a FROM t WHERE b > {b:Int8} ORDER BY a",
+    "SELECT a FROM t WHERE k = {k:String} UNION ALL (SELECT b FROM u WHERE k = {k:String} LIMIT 2)",
 )
 BETWEEN = st.sampled_from([" ", "\n", "\t ", " -- AND k = 1\n", " /* WHERE ; */ "])
 

@@ -15,6 +15,8 @@ from endpoints.query.plan.nested import nested
 from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import Source, Unreadable, parse_select, statement
 from endpoints.query.plan.shape import not_reproducible, under_variables
+from endpoints.query.plan.united import united
+from endpoints.query.structure import parse
 
 
 def make_plan(version: Version, described: Described | None = None) -> Plan | Refused:
@@ -35,8 +37,13 @@ def make_plan(version: Version, described: Described | None = None) -> Plan | Re
 
 
 def _one_select(version: Version, source: Source, described: Described | None) -> Plan | Refused:
-    """Dimensions are carried where they can be, since rows are then the answer; else the plan is cut."""
+    """Dimensions are carried where they can be, since rows are then the answer; else the plan is cut.
+
+    SELECTs joined by set operators are carried or refused.
+    """
     try:
+        if len(parse(source.sql).branches) > 1:
+            return united(version, source, described)
         select = parse_select(source)
     except Unreadable as error:
         return Refused((refusal(error.code, error.line, error.detail),))

@@ -19,15 +19,18 @@ from endpoints.query.variables import read_placeholder
 _ELSEWHERE = ("WITH", "SELECT", "FROM", "GROUP BY", "WINDOW", "QUALIFY", "ORDER BY", "LIMIT BY")
 
 
-def carry(version: Version, select: Select, names: tuple[str, ...] | None) -> Plan | None:
+def carry(
+    version: Version, select: Select, names: tuple[str, ...] | None, first: tuple[str, ...] = ()
+) -> Plan | None:
     """The plan of one SELECT whose dimensions can be carried to its result; None if some clause stops them.
 
-    `names` are the result's columns, once they have been described.
+    `names` are the result's columns, once they have been described. Dimensions of the variables `first` come
+    before others, in that order.
     """
     source = select.source
     if any(source.placeholders(select.body(name) or Span(0, 0)) for name in _ELSEWHERE):
         return None
-    return _Carrier(version, select, names).plan()
+    return _Carrier(version, select, names).plan(first)
 
 
 class _Carrier:
@@ -42,11 +45,11 @@ class _Carrier:
         self._of_rows: set[str] = set()  # what WHERE compares; what HAVING compares is made by the grouping
         self._named: list[Item] = []
 
-    def plan(self) -> Plan | None:
+    def plan(self, first: tuple[str, ...]) -> Plan | None:
         width = known_width(self.select) if self.names is None else len(self.names)
         found = conjuncts(self.select)
         seek = [c for c in found if is_one_value(c, self.version.variables)]
-        for conjunct in seek:
+        for conjunct in sorted(seek, key=lambda c: _rank(c, first)):
             self._seek(conjunct)
         for conjunct in found:
             if conjunct not in seek:
@@ -185,3 +188,9 @@ class _Carrier:
         return tuple(
             f"{name} may answer differently from run to run in ClickHouse itself" for name in sorted(names)
         )
+
+
+def _rank(conjunct: Conjunct, first: tuple[str, ...]) -> int:
+    assert conjunct.comparison is not None
+    variable = conjunct.comparison[2]
+    return first.index(variable) if variable in first else len(first)

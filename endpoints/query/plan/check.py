@@ -59,6 +59,9 @@ def check_plan(
     if not _same(kept, stored[: len(kept)]) or named != planned.hidden:
         return Refused((refusal("columns", 1),))
     wrong = [*_type_gaps(planned, version, stored), *_floats(planned, version, live, stored)]
+    for branch in planned.branches:  # what they give together may have a wider type than each alone
+        own = warehouse.describe(Statement(branch.materialize_sql))
+        wrong += [*_type_gaps(branch, version, own), *_floats(branch, version, own, own)]
     if version.variables and not wrong:
         wrong += _profile(warehouse, _needs_clickhouse(planned, version, stored))
     if not wrong and _needs_clickhouse(planned, version, stored):

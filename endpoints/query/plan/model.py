@@ -134,6 +134,7 @@ class Plan:
     order. `width` counts the result's columns; None until a DESCRIBE has told (`SELECT *`).
     `finish_sql` is the query's own text above the cut, over the hidden columns of a table `__asset`; None
     where the filtered rows are the answer.
+    `branches` are the plans of the SELECTs that set operators join, each with the same variables' columns.
     `notes` name aggregates that ClickHouse itself does not reproduce from run to run.
     """
 
@@ -145,6 +146,7 @@ class Plan:
     finish: Finish | None = None
     width: int | None = None
     distinct: bool = False
+    branches: tuple[Plan, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

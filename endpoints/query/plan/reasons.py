@@ -23,8 +23,14 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "hidden_name": ("the name {what} is one that plans use", "Choose another name."),
     "set_operator": (
-        "a variable in a UNION, INTERSECT or EXCEPT",
-        "Put the union into a subquery of FROM and the variable's condition in the outer WHERE.",
+        "a variable in a UNION, INTERSECT or EXCEPT that is more than SELECTs side by side",
+        "Leave out WITH and what stands behind brackets; or put the union into a subquery of FROM and the "
+        "variable's condition in the outer WHERE.",
+    ),
+    "union_branch": (
+        "a SELECT of a UNION, INTERSECT or EXCEPT does not carry the others' variables",
+        "Write `expression = {{variable:Type}}` in the WHERE of every SELECT, for the same variables, none "
+        "optional, and GROUP BY where rows are aggregated.",
     ),
     "with_totals": (
         "WITH TOTALS has no place in an answer's rows",
@@ -80,7 +86,10 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "lambda": ("a variable in a condition with a lambda", "Compare a column or a function of columns."),
     "xor": ("a variable in a condition with XOR", "Write it with AND, OR and NOT."),
-    "window": ("a window function in a condition of WHERE", "Write the condition in QUALIFY."),
+    "window": (
+        "a window function in WITH, or in a condition of WHERE",
+        "Write it in SELECT, and a condition on it in QUALIFY.",
+    ),
     "group_by_nothing": ("GROUP BY () has no key to add to", "Group by the compared expression."),
     "condition": (
         "ClickHouse cannot evaluate on stored columns what waits for the variable: {what}",
@@ -91,7 +100,7 @@ REASONS: dict[str, tuple[str, str]] = {
         "Compare a column with `= < <= > >=` and a variable of its own type.",
     ),
     "star": (
-        "`*` over rows that a variable filters below another step",
+        "`*` over rows that a variable filters below another step, or in a UNION",
         "Name the columns.",
     ),
     "optional_above": (

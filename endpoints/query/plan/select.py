@@ -290,7 +290,6 @@ def parse_select(source: Source) -> Select:
     """Take the statement apart if it is one SELECT. Raises Unreadable with the code and line of what stops
     it.
     """
-    whole = statement(source)
     query = parse(source.sql)
     if len(query.branches) > 1:
         line = source.line(source.at(query.branches[1].start, query.branches[1].end))
@@ -298,6 +297,11 @@ def parse_select(source: Source) -> Select:
     (select,) = query.branches
     if not isinstance(select, structure.Select) or query.trailing:
         raise Unreadable("unreadable", "the statement is wrapped in brackets", 1)
+    return read_select(source, select, statement(source))
+
+
+def read_select(source: Source, select: structure.Select, whole: Span) -> Select:
+    """Take one SELECT of the statement apart; `whole` are its tokens. Raises Unreadable."""
     clauses = _clauses(source, select)
     item_list, distinct, distinct_on = _distinct(source, clauses["SELECT"])
     limit, limit_by = _limits(source, clauses)
