@@ -37,6 +37,10 @@ class NotMaterializable(EndpointsError):
     """The version has no asset: its definition says so, or its query cannot be answered from one exactly."""
 
 
+class QueryRefused(NotMaterializable):
+    """ClickHouse refuses the query itself, as it would live."""
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a run is: rows and bytes (of Arrow) that have come from the warehouse, and seconds."""
@@ -121,7 +125,8 @@ def plan_of(version: Version) -> Plan:
 def _checked(plan: Plan, version: Version, warehouse: Warehouse) -> Plan:
     checked = check_plan(plan, version, warehouse)
     if isinstance(checked, Refused):
-        raise NotMaterializable(_why(version, checked.reasons))
+        refused = any(reason.code == "query" for reason in checked.reasons)
+        raise (QueryRefused if refused else NotMaterializable)(_why(version, checked.reasons))
     return checked
 
 
@@ -137,7 +142,8 @@ def _recorded(attempt: Attempt) -> Iterator[None]:
     except BaseException as error:  # an interrupted run is a failed attempt as well
         try:
             breached = isinstance(error, ContractBreach | ParityBreach)
-            attempt.fail("breached" if breached else "failed", _sentence(error))
+            unservable = isinstance(error, NotMaterializable) and not isinstance(error, QueryRefused)
+            attempt.fail("breached" if breached else "failed", _sentence(error), unservable=unservable)
         except EndpointsError:
             log.exception("the failure of attempt %s could not be recorded", attempt.attempt_id)
         raise

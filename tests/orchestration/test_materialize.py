@@ -125,6 +125,22 @@ def test_a_query_that_fails_ends_as_a_failed_attempt(
     assert manifest.failures[UNPARTITIONED].error == str(raised.value)[:500]
 
 
+@pytest.mark.parametrize(
+    ("sql", "unservable"),
+    [
+        ("SELECT item, CAST(shop AS Dynamic) AS d FROM sales", True),  # the plan cannot serve
+        ("SELECT item FROM absent", False),  # the query itself cannot run
+    ],
+)
+def test_a_plan_that_the_server_refuses_is_told_from_a_try_that_failed(
+    project: Project, warehouse: Warehouse, sql: str, unservable: bool
+) -> None:
+    project.define("sales", sql, materialize=HOURLY)
+    with pytest.raises(NotMaterializable):
+        run(project, warehouse)
+    assert head(project).failures[UNPARTITIONED].unservable == unservable
+
+
 class Listening:
     """The warehouse, and the SQL of all that it runs."""
 
