@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from endpoints.cardinality import measure, too_large
+from endpoints.cardinality import measure, sources_fit, too_large
 from endpoints.definition import Contract, Version
 from endpoints.errors import ContractBreach, EndpointsError
 from endpoints.lake.manifest import UNPARTITIONED, CheckResult, Manifest, PartitionEntry, Server
@@ -165,6 +165,8 @@ def _may_be_too_large(head: Manifest | None, version: Version, most: int) -> boo
 
 
 def _refuse_too_large(version: Version, plan: Plan, warehouse: Warehouse, most: int) -> None:
+    if sources_fit(plan, warehouse, most):
+        return
     found = measure(plan, warehouse)
     if found.rows > most:
         raise too_large(version, found, most)
