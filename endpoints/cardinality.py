@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from endpoints.definition import Version
-from endpoints.errors import AssetTooLarge
+from endpoints.errors import AssetTooLarge, WarehouseError
 from endpoints.query.plan import Plan
+from endpoints.query.tables import bounding_tables
+from endpoints.types.grammar import identifier
 from endpoints.warehouse.protocol import Caps, Statement, Warehouse
 
 _SAMPLE_ROWS = 65_536
+_SOURCES_TIMEOUT = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,25 @@ class Cardinality:
 
     rows: int
     distinct: Mapping[str, int]
+
+
+def sources_fit(plan: Plan, warehouse: Warehouse, most: int) -> bool:
+    """Whether the tables that the plan reads have too few rows for it to store more than `most`.
+
+    False also where that cannot be told: the query may multiply rows, or they cannot be counted quickly.
+    """
+    read = bounding_tables(plan.materialize_sql)
+    if not read:
+        return False
+    names = (".".join(identifier(part) for part in (t.database, t.name) if part) for t in read)
+    counts = " + ".join(f"(SELECT count() FROM {name})" for name in names)  # noqa: S608  (quoted)
+    sql = f"SELECT {counts}"
+    try:
+        with warehouse.run(Statement(sql), Caps(timeout=_SOURCES_TIMEOUT)) as result:
+            rows: int = pa.Table.from_batches(list(result)).column(0)[0].as_py()
+    except WarehouseError:
+        return False
+    return rows <= most
 
 
 def measure(plan: Plan, warehouse: Warehouse) -> Cardinality:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import cast
 
 import polars as pl
 import pyarrow as pa
+
+from endpoints.scratch import Scratch
 
 PARTS = 64
 HELD_BYTES = 64 << 20
@@ -38,7 +39,7 @@ class DuplicateFinder:
         self._held_bytes = held_bytes
         self._held: list[pl.DataFrame] = []
         self._size = 0
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: Scratch | None = None
 
     def add(self, keys: pl.DataFrame) -> None:
         """Take in one batch: the key columns only."""
@@ -61,9 +62,9 @@ class DuplicateFinder:
     def close(self) -> None:
         """Forget everything, on disk too."""
         self._held, self._size = [], 0
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None
 
     def _relieve(self) -> None:
         """Merge what is held where that halves it, so that a few keys without end never reach the disk."""
@@ -77,8 +78,8 @@ class DuplicateFinder:
             self._spill(merged)
 
     def _spill(self, rows: pl.DataFrame) -> None:
-        if self._folder is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="endpoints-unique-")
+        if self._scratch is None:
+            self._scratch = Scratch("unique")
         part = (rows.drop(_COUNT).hash_rows() % PARTS).alias(_PART)
         pieces = rows.with_columns(part).partition_by(_PART, include_key=False, as_dict=True)
         for (number,), piece in pieces.items():
@@ -89,7 +90,7 @@ class DuplicateFinder:
         self._held, self._size = [], 0
 
     def _parts(self) -> Iterator[pl.DataFrame]:
-        if self._folder is None:
+        if self._scratch is None:
             if self._held:
                 yield _count(pl.concat(self._held))
             return
@@ -100,8 +101,8 @@ class DuplicateFinder:
                 yield _count(pl.concat(_streams(self._file(number))))
 
     def _file(self, number: int) -> Path:
-        assert self._folder is not None
-        return Path(self._folder.name) / f"{number}.arrows"
+        assert self._scratch is not None
+        return self._scratch.path / f"{number}.arrows"
 
 
 class RunDuplicateFinder:

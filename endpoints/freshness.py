@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar, TypeAlias
 
 from endpoints.definition import Version
-from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
+from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry, PartitionFailure
 from endpoints.partitions import Window, left_refresh, window_of, windows
 
 
@@ -60,11 +60,15 @@ class Breached:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The last try failed. `error` is for operators."""
+    """The last try failed; `unservable`: as every one will on this server. `error` is for operators."""
 
     error: str
+    unservable: bool = False
     word: ClassVar[str] = "failed"
-    reason: ClassVar[str] = "failed"
+
+    @property
+    def reason(self) -> str:
+        return "unservable" if self.unservable else "failed"
 
 
 State: TypeAlias = Fresh | Stale | Missing | Breached | Failed
@@ -190,7 +194,7 @@ def _slices(version: Version, now: datetime, touched: Collection[str] | None) ->
 def _verdict(version: Version, manifest: Manifest, piece: _Slice, now: datetime) -> State:
     failure = manifest.failures.get(piece.key)
     if failure is not None and failure.fingerprint == version.fingerprint:
-        return Breached(failure.error) if failure.outcome == "breached" else Failed(failure.error)
+        return _after(failure)
     entry = manifest.partitions.get(piece.key)
     if entry is None:
         return Fresh() if _begins(version, manifest, piece, now) else Missing()
@@ -204,11 +208,17 @@ def _without_asset(version: Version, manifest: Manifest | None, slices: list[_Sl
     """Failures count even before the first success."""
     failures = manifest.failures if manifest else {}
     failed = [
-        Breached(f.error) if f.outcome == "breached" else Failed(f.error)
+        _after(f)
         for f in (failures.get(piece.key) for piece in slices)
         if f is not None and f.fingerprint == version.fingerprint
     ]
     return Standing(_worst([Missing(changed=bool(manifest and manifest.partitions)), *failed]))
+
+
+def _after(failure: PartitionFailure) -> Failed | Breached:
+    if failure.outcome == "breached":
+        return Breached(failure.error)
+    return Failed(failure.error, failure.unservable)
 
 
 def _fits(version: Version, entry: PartitionEntry) -> bool:

@@ -108,7 +108,7 @@ class KeyStore:
         self,
         name: str,
         *,
-        scopes: Iterable[str] = ("run", "read"),
+        scopes: Iterable[str] | None = None,
         endpoints: Iterable[str] = ("*",),
         pins: Mapping[str, str] | None = None,
         rate: str | None = None,
@@ -116,14 +116,17 @@ class KeyStore:
     ) -> tuple[KeyRecord, str]:
         """A new key: its record, and its text, which is kept nowhere. InputError names every wrong field.
 
-        A key with pins may only run: listings and administration know no variables.
+        Without `scopes` it may run and read. One with pins may only run: listings and administration know
+        no variables.
         """
-        pins, scopes = dict(pins or {}), frozenset(scopes)
+        pins = dict(pins or {})
+        if scopes is None:
+            scopes = ("run",) if pins else ("run", "read")
         record = KeyRecord(
             id="",
             name=name.strip(),
             secret_hash="",
-            scopes=scopes - {"read"} if pins else scopes,
+            scopes=frozenset(scopes),
             endpoints=tuple(endpoints),
             pins=pins,
             rate=rate,

@@ -106,7 +106,11 @@ class Settings(BaseSettings):
     dagster_url: str = Field(
         "http://127.0.0.1:3000", description="Where Dagster's webserver is, for links to runs."
     )
-    live_concurrency: int = Field(8, ge=1, description="Live runs at once, per process.")
+    live_concurrency: int = Field(
+        8,
+        ge=1,
+        description="Live runs at once, per process; embedded, at most `ENDPOINTS_EMBEDDED_WORKERS`.",
+    )
     live_queue: int = Field(64, ge=0, description="Live runs that may wait for a place, per process.")
     live_wait: Duration = Field(
         timedelta(seconds=2),
@@ -201,6 +205,12 @@ class Settings(BaseSettings):
         for name, value in resolved.items():
             object.__setattr__(self, name, value)
         return self
+
+    @property
+    def live_at_once(self) -> int:
+        """Live runs that a process lets in: whoever waits, waits in its queue, not for a worker."""
+        embedded = self.clickhouse_url.startswith("chdb://")
+        return min(self.live_concurrency, self.embedded_workers) if embedded else self.live_concurrency
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         for name, value in super().__repr_args__():

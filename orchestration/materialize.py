@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from endpoints.cardinality import measure, too_large
+from endpoints.cardinality import measure, sources_fit, too_large
 from endpoints.definition import Contract, Version
 from endpoints.errors import ContractBreach, EndpointsError
 from endpoints.lake.manifest import UNPARTITIONED, CheckResult, Manifest, PartitionEntry, Server
@@ -35,6 +35,10 @@ log = logging.getLogger(__name__)
 
 class NotMaterializable(EndpointsError):
     """The version has no asset: its definition says so, or its query cannot be answered from one exactly."""
+
+
+class QueryRefused(NotMaterializable):
+    """ClickHouse refuses the query itself, as it would live."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +125,8 @@ def plan_of(version: Version) -> Plan:
 def _checked(plan: Plan, version: Version, warehouse: Warehouse) -> Plan:
     checked = check_plan(plan, version, warehouse)
     if isinstance(checked, Refused):
-        raise NotMaterializable(_why(version, checked.reasons))
+        refused = any(reason.code == "query" for reason in checked.reasons)
+        raise (QueryRefused if refused else NotMaterializable)(_why(version, checked.reasons))
     return checked
 
 
@@ -137,7 +142,8 @@ def _recorded(attempt: Attempt) -> Iterator[None]:
     except BaseException as error:  # an interrupted run is a failed attempt as well
         try:
             breached = isinstance(error, ContractBreach | ParityBreach)
-            attempt.fail("breached" if breached else "failed", _sentence(error))
+            unservable = isinstance(error, NotMaterializable) and not isinstance(error, QueryRefused)
+            attempt.fail("breached" if breached else "failed", _sentence(error), unservable=unservable)
         except EndpointsError:
             log.exception("the failure of attempt %s could not be recorded", attempt.attempt_id)
         raise
@@ -159,6 +165,8 @@ def _may_be_too_large(head: Manifest | None, version: Version, most: int) -> boo
 
 
 def _refuse_too_large(version: Version, plan: Plan, warehouse: Warehouse, most: int) -> None:
+    if sources_fit(plan, warehouse, most):
+        return
     found = measure(plan, warehouse)
     if found.rows > most:
         raise too_large(version, found, most)

@@ -10,13 +10,11 @@ reading them is what is wrong (docs/decisions/parity-before-publishing.md).
 from __future__ import annotations
 
 import re
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -35,6 +33,7 @@ from endpoints.query.ordering import ordered
 from endpoints.query.plan import Plan
 from endpoints.query.plan.describe import Changing, changing
 from endpoints.rows import Rows
+from endpoints.scratch import Scratch
 from endpoints.settings import Settings
 from endpoints.types import show_value, storage_schema
 from endpoints.warehouse.finish import Finisher
@@ -218,8 +217,8 @@ class _Check:
 
     def _again(self, bound: Bound) -> tuple[Rows, Rows]:
         """The plan's answer of this moment, in a lake of its own, and the rows that it is made of."""
-        with tempfile.TemporaryDirectory(prefix="endpoints-parity-") as folder:
-            lake, version = Lake(Store(f"file://{folder}")), self._version
+        with closing(Scratch("parity")) as scratch:
+            lake, version = Lake(Store(f"file://{scratch.path}")), self._version
             attempt = lake.begin(version.endpoint, version.number, fingerprint="", run_id="")
             sort = [dimension.column for dimension in self._plan.seek]
             caps = Caps(timeout=self._timeout(), max_rows=MOST_SCANNED)
@@ -235,7 +234,7 @@ class _Check:
             entry = attempt.entry(files, result.columns, as_of=was.as_of)
             manifest = replace(self._manifest, partitions={UNPARTITIONED: entry})
             # Not closed: its finisher is the check's.
-            reader = AssetReader(FileCache(lake.store, Path(folder), 2**30), finisher=self._finisher)
+            reader = AssetReader(FileCache(lake.store, scratch.path, 2**30), finisher=self._finisher)
             table = pa.Table.from_batches(batches, storage_schema(entry.columns))
             rows = Rows(entry.columns, table, self._manifest.server.timezone, False)
             return self._from(reader, manifest, bound), rows

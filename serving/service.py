@@ -41,7 +41,7 @@ class Service:
         self.warehouse = warehouse
         self.live = LiveRuns(
             warehouse,
-            concurrency=settings.live_concurrency,
+            concurrency=settings.live_at_once,
             queue=settings.live_queue,
             cache_bytes=settings.live_cache_bytes,
             memory_bytes=settings.live_memory_bytes,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -19,9 +20,8 @@ from endpoints.types import Column, storage_schema
 class Spool:
     """Takes record batches, gives one table.
 
-    Past `memory_bytes` everything goes to a temporary file in `folder`, which the table maps and which
-    loses its name at once: it lives as long as the table does and leaves nothing behind. Past `file_bytes`:
-    OverLimit.
+    Past `memory_bytes` everything goes to a file in `folder` that has no name: it lives as long as the table,
+    which maps it, and leaves nothing behind, even if this process is killed. Past `file_bytes`: OverLimit.
     """
 
     def __init__(self, memory_bytes: int, file_bytes: int, folder: Path) -> None:
@@ -58,11 +58,12 @@ class Spool:
             return pa.Table.from_batches(self._batches, schema=storage_schema(columns)).combine_chunks()
         self._writer.close()
         self._file.flush()
-        return pa.ipc.open_file(pa.memory_map(self._file.name)).read_all()
+        rows = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        return pa.ipc.open_file(pa.py_buffer(rows)).read_all()
 
     def _spill(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = tempfile.NamedTemporaryFile(dir=self._folder, prefix="live-")  # noqa: SIM115
+        file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
         self._file = self._open.enter_context(file)
         self._writer = self._open.enter_context(pa.ipc.new_file(self._file, self._batches[0].schema))
         for batch in self._batches:

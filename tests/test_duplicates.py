@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -92,11 +94,10 @@ def test_memory_is_bounded(distinct: bool) -> None:
     assert finder.finish().surplus == (0 if distinct else 99_999)
 
 
-def test_files_are_dropped() -> None:
+def test_files_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     finder = DuplicateFinder(held_bytes=1)
     finder.add(pl.DataFrame({"key": [1, 1, 2]}))
-    assert finder._folder is not None
-    folder = finder._folder.name
+    assert list(tmp_path.rglob("*.arrows"))
     finder.close()
-    with pytest.raises(FileNotFoundError):
-        pl.read_ipc(f"{folder}/0.arrows")
+    assert not any(tmp_path.iterdir())

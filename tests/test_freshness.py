@@ -65,8 +65,10 @@ def entry(as_of: datetime, *, fingerprint: str = "f1", snapshot: int = 1) -> Par
     return PartitionEntry((), (), as_of, fingerprint, "run", "attempt", 10, 100, snapshot)
 
 
-def failure(outcome: str = "failed", *, fingerprint: str = "f1") -> PartitionFailure:
-    return PartitionFailure(outcome, "attempt", "run", fingerprint, NOON, "why")  # type: ignore[arg-type]
+def failure(
+    outcome: str = "failed", *, fingerprint: str = "f1", unservable: bool = False
+) -> PartitionFailure:
+    return PartitionFailure(outcome, "attempt", "run", fingerprint, NOON, "why", unservable)  # type: ignore[arg-type]
 
 
 def manifest(partitions=None, failures=None, *, held: bool = False) -> Manifest:
@@ -116,6 +118,11 @@ class TestUnpartitioned:
     def test_a_failure_before_the_first_success_counts(self) -> None:
         found = standing(version(), manifest({}, {"all": failure()}), NOON)
         assert (found.state, found.usable, found.last_refresh) == (Failed("why"), False, None)
+
+    @pytest.mark.parametrize("partitions", [{}, {"all": entry(NOON)}])
+    def test_a_refusal_by_the_server_is_unservable(self, partitions: dict[str, PartitionEntry]) -> None:
+        found = standing(version(), manifest(partitions, {"all": failure(unservable=True)}), NOON)
+        assert (found.state.word, found.state.reason) == ("failed", "unservable")
 
     def test_another_definitions_asset_is_missing_changed(self) -> None:
         found = standing(version(), manifest({"all": entry(NOON, fingerprint="f0")}), NOON)

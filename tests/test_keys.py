@@ -179,6 +179,7 @@ def test_a_key_with_pins_may_only_run(disk_keys: KeyStore) -> None:
         ({"scopes": ["run", "write"]}, "scopes"),
         ({"scopes": ["admin"], "pins": {"a": "b"}}, "scopes"),
         ({"scopes": ["read"], "pins": {"a": "b"}}, "scopes"),
+        ({"scopes": ["run", "read"], "pins": {"a": "b"}}, "scopes"),
         ({"endpoints": []}, "endpoints"),
         ({"endpoints": ["../x"]}, "endpoints"),
         ({"pins": {"a b": "c"}}, "pins"),

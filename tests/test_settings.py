@@ -31,6 +31,14 @@ def test_defaults_are_those_of_the_design(project: Path) -> None:
     assert settings.live_wait == timedelta(seconds=2)
 
 
+def test_live_runs_at_once_are_those_that_the_warehouse_can_run(project: Path) -> None:
+    settings = Settings(project=project, live_concurrency=8, embedded_workers=3)
+    assert settings.live_at_once == 3
+    assert settings.model_copy(update={"embedded_workers": 9}).live_at_once == 8
+    server = Settings(project=project, clickhouse_url="clickhouse://127.0.0.1:9000", live_concurrency=8)
+    assert server.live_at_once == 8
+
+
 def test_paths_start_at_the_project_wherever_one_is(project: Path, monkeypatch) -> None:
     (project / ".env").write_text("ENDPOINTS_LAKE_URL=file://../shared/lake\nENDPOINTS_DEFS=/elsewhere\n")
     for cwd in (project, project / "deep", project / "deep/er"):

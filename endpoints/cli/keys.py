@@ -58,7 +58,7 @@ def create(
     life = _duration("--expires", expires)
     record, text = open_keys(read_settings()).create(
         name,
-        scopes=_split(scopes or ("run" if pins else "run,read")),
+        scopes=None if scopes is None else _split(scopes),
         endpoints=_split(globs),
         pins=dict(_pin(pin) for pin in pins),
         rate=rate,

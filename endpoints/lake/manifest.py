@@ -78,7 +78,10 @@ class PartitionEntry:
 
 @dataclass(frozen=True, slots=True)
 class PartitionFailure:
-    """The last try of a partition, which failed. `error` is for operators, never for callers."""
+    """The last try of a partition, which failed. `error` is for operators, never for callers.
+
+    `unservable`: the warehouse was asked, and the plan cannot be exact on it; no further try will do better.
+    """
 
     outcome: FailedOutcome
     attempt_id: str
@@ -86,6 +89,7 @@ class PartitionFailure:
     fingerprint: str
     at: datetime
     error: str
+    unservable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +255,7 @@ def _from_failure(failure: PartitionFailure) -> dict[str, Any]:
         "fingerprint": failure.fingerprint,
         "at": failure.at.isoformat(),
         "error": failure.error,
+        "unservable": failure.unservable,
     }
 
 

@@ -273,10 +273,18 @@ class Attempt:
         passed_over = (p for p in entries if manifest.partitions[p].attempt_id != self.attempt_id)
         return Published(manifest, tuple(passed_over))
 
-    def fail(self, outcome: FailedOutcome, error: str, partitions: Collection[str] | None = None) -> Manifest:
+    def fail(
+        self,
+        outcome: FailedOutcome,
+        error: str,
+        partitions: Collection[str] | None = None,
+        *,
+        unservable: bool = False,
+    ) -> Manifest:
         """Ends the attempt without data: everything stays, `partitions` (default: all it tried) are marked.
 
         A partition that another attempt has filled in the meantime is not marked: its newest try succeeded.
+        `unservable`: as in PartitionFailure.
         """
         failure = PartitionFailure(
             outcome=outcome,
@@ -285,6 +293,7 @@ class Attempt:
             fingerprint=self.fingerprint,
             at=datetime.now(UTC),
             error=error[:ERROR_CHARACTERS],
+            unservable=unservable,
         )
         tried = self.partitions if partitions is None else tuple(partitions)
 

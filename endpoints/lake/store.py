@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,6 +20,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import LocalStore, S3Store
 
 from endpoints.errors import StoreUnavailable, StoreUnsafe
+from endpoints.scratch import Scratch
 from endpoints.settings import Settings, url_folder
 
 UPLOAD_CHUNK_BYTES = 8 * 2**20
@@ -139,7 +138,7 @@ class Store:
 
         On a disk the staging file lies beside its target under a name that no listing shows (`NAME#…`), and
         is renamed; for S3 it is a temporary file, uploaded in parts. A killed writer leaves no object, only
-        the staging file, which `sweep` removes.
+        the staging file, which `sweep` removes, or the next upload.
         """
         with _trouble(f"writing {key}"):
             if self.root is not None:
@@ -157,18 +156,10 @@ class Store:
             staging.unlink(missing_ok=True)
 
     def _staged_apart(self, key: str) -> Iterator[Path]:
-        folder = Path(tempfile.mkdtemp(prefix="endpoints-upload-"))
-        try:
-            yield folder / "file"
-            obstore.put(
-                self._raw,
-                key,
-                folder / "file",
-                chunk_size=UPLOAD_CHUNK_BYTES,
-                max_concurrency=UPLOADS_AT_ONCE,
-            )
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with closing(Scratch("upload")) as scratch:
+            file = scratch.path / "file"
+            yield file
+            obstore.put(self._raw, key, file, chunk_size=UPLOAD_CHUNK_BYTES, max_concurrency=UPLOADS_AT_ONCE)
 
     def sweep(self, prefix: str, older_than: datetime) -> int:
         """Removes staging files that killed local writers left, and empty folders; the number of files.

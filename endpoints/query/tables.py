@@ -15,6 +15,10 @@ _ENDS_FROM: Final = {
 }
 
 
+_MULTIPLY: Final = {"JOIN", "UNION", "FILL", "ROLLUP", "CUBE", "GROUPING", "TOTALS"}
+"""Words by which a result can have more rows than the tables it reads; `arrayJoin` and `unnest` as well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table as the query names it; `database` is empty where it names none."""
@@ -44,6 +48,26 @@ def tables(sql: str) -> tuple[Table, ...]:
         if table is not None and not (table.database == "" and table.name in own):
             found.add(table)
     return tuple(sorted(found, key=str))
+
+
+def bounding_tables(sql: str) -> tuple[Table, ...]:
+    """The tables that together have at least the result's rows (or 1); none where it may have more."""
+    tokens = significant(tokenize(sql))
+    functions = ("arrayjoin", "unnest")
+    if any(token.word in _MULTIPLY or (token.name or "").lower() in functions for token in tokens):
+        return ()
+    found = tables(sql)
+    endless = any(table.database.lower() == "system" for table in found)  # system.numbers
+    return () if endless or not all(_is_plain(tokens, index) for index in _places(tokens)) else found
+
+
+def _is_plain(tokens: Sequence[Token], index: int) -> bool:
+    """Whether rows come from a table or a subquery alone: no cross product, no table function."""
+    if tokens[index - 1].text == ",":
+        return False
+    if tokens[index - 1].word != "FROM" or _table_at(tokens, index) is not None:
+        return True
+    return index < len(tokens) and tokens[index].text == "(" and _word(tokens, index + 1) in _OPENS_QUERY
 
 
 def _places(tokens: Sequence[Token]) -> list[int]:

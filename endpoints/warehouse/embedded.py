@@ -21,7 +21,7 @@ import pyarrow as pa
 from endpoints.errors import WarehouseUnavailable
 from endpoints.types import Column, check_storable, parse_type, render_parameter, to_storage_batch
 from endpoints.warehouse.failures import failure_of
-from endpoints.warehouse.process import WorkerProcess, readable, sweep
+from endpoints.warehouse.process import WorkerProcess, readable
 from endpoints.warehouse.protocol import Caps, ServerInfo, Statement
 from endpoints.warehouse.running import RunningQuery
 from endpoints.warehouse.text import describe_sql, own_settings, without_semicolon
@@ -50,7 +50,6 @@ class EmbeddedWarehouse:
     """`chdb://DIR`. Starts workers when queries need them: at most `workers`, and one for quick questions."""
 
     def __init__(self, folder: Path, workers: int = 2) -> None:
-        sweep()
         self.folder = folder
         self._pool = _Pool(folder)
         self._queries = threading.BoundedSemaphore(workers)

@@ -6,7 +6,6 @@ cut) runs here, over the rows of an asset that the request selects, with the typ
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from endpoints.scratch import Scratch
 from endpoints.types import Column, storage_schema, structure
 from endpoints.warehouse.embedded import EmbeddedWarehouse, RowsFile
 from endpoints.warehouse.protocol import Caps, Statement
@@ -28,7 +28,7 @@ class Finisher:
     def __init__(self, workers: int = 2) -> None:
         self._workers = workers
         self._lock = threading.Lock()
-        self._folder: Path | None = None
+        self._scratch: Scratch | None = None
         self._warehouse: EmbeddedWarehouse | None = None
 
     def run(
@@ -47,15 +47,15 @@ class Finisher:
     def close(self) -> None:
         """End the workers. May be called twice."""
         with self._lock:
-            folder, warehouse = self._folder, self._warehouse
-            self._folder = self._warehouse = None
-        if warehouse is not None and folder is not None:
+            scratch, warehouse = self._scratch, self._warehouse
+            self._scratch = self._warehouse = None
+        if warehouse is not None and scratch is not None:
             warehouse.close()
-            shutil.rmtree(folder, ignore_errors=True)
+            scratch.close()
 
     def _started(self) -> tuple[Path, EmbeddedWarehouse]:
         with self._lock:
-            if self._folder is None or self._warehouse is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="endpoints-finish-"))
-                self._warehouse = EmbeddedWarehouse(self._folder, self._workers)
-            return self._folder, self._warehouse
+            if self._scratch is None or self._warehouse is None:
+                self._scratch = Scratch("finish")
+                self._warehouse = EmbeddedWarehouse(self._scratch.path, self._workers)
+            return self._scratch.path, self._warehouse

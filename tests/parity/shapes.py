@@ -116,6 +116,7 @@ SHAPES = [
     Shape("float equality", "SELECT id FROM t WHERE f = {f:Float64}", [{"f": 0}, {"f": 0.5}]),
     Shape("equality, other width", "SELECT id FROM t WHERE i = {i:UInt64}", [{"i": 0}, {"i": 3}, {"i": 2**63}]),
     Shape("range, other width", "SELECT id FROM t WHERE i < {i:UInt64} AND big > {j:Int8}", [{"i": 0, "j": 0}, {"i": 2**63, "j": -1}]),
+    Shape("column that files cannot hold", "SELECT id, CAST(g AS Dynamic) AS v FROM t WHERE k = {k:String}", KEYS, "unstorable"),
     Shape("equality, other type", "SELECT id FROM t WHERE i = {i:Decimal(9, 2)}", [{"i": 0}], "type"),
     Shape("text as a day", "SELECT id FROM t WHERE d = {d:String}", DAYS, "query"),
     Shape("range on what is no key", "SELECT g, count() FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 1}]),

@@ -77,6 +77,41 @@ def test_servers_that_finishing_was_not_tested_beside(
     assert check(server, WORDED) == ["version"]
 
 
+def test_an_old_server_is_told_what_it_can_serve(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "reported", "18.16.1")
+    version = version_of(MERGED)
+    plan = make_plan(version)
+    assert isinstance(plan, Plan)
+    checked = check_plan(plan, version, server)
+    assert isinstance(checked, Refused)
+    assert "ClickHouse 26.9" in checked.reasons[0].detail
+    assert "GROUP BY" in checked.reasons[0].fix
+    advised = check(
+        server, "SELECT k, count() AS c FROM t WHERE k = {k:String} AND i >= {i:Int64} GROUP BY k, i"
+    )
+    assert isinstance(advised, Plan), advised
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("SELECT id, CAST(k AS Dynamic) AS v FROM t WHERE k = {k:String}", "column 'v' has type Dynamic"),
+        ("SELECT id, CAST(k AS Variant(String, UInt8)) AS v FROM t", "Select toJSONString(v) or variantEl"),
+        ("SELECT k, uniqState(id) AS s FROM t GROUP BY k", "Select finalizeAggregation(s) instead"),
+        ("SELECT id AS a, id AS a FROM t", "two columns are named 'a'"),
+        ("SELECT id FROM t WHERE CAST(k AS Dynamic) LIKE {k:String}", "column 'CAST(k AS Dynamic)' has type"),
+    ],
+)
+def test_columns_that_cannot_be_stored_are_named(server: Server, sql: str, said: str) -> None:
+    version = version_of(sql)
+    plan = make_plan(version)
+    assert isinstance(plan, Plan)
+    checked = check_plan(plan, version, server)
+    assert isinstance(checked, Refused)
+    assert [reason.code for reason in checked.reasons] == ["unstorable"]
+    assert said in checked.reasons[0].detail
+
+
 def test_what_is_not_known_before(server: Server) -> None:
     checked = check(server, "SELECT * FROM t WHERE k = {k:String}")
     assert isinstance(checked, Plan)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from endpoints.query.tables import tables
+from endpoints.query.tables import bounding_tables, tables
 
 CASES = {
     "SELECT a FROM t": ["t"],
@@ -35,3 +35,27 @@ CASES = {
 @pytest.mark.parametrize(("sql", "expected"), CASES.items())
 def test_tables(sql: str, expected: list[str]) -> None:
     assert [str(table) for table in tables(sql)] == expected
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("SELECT a FROM t FINAL WHERE b IN (1, 2) LIMIT 5", ["t"]),
+        ("SELECT a, count() FROM db.t AS x WHERE b IN z GROUP BY ALL", ["db.t", "z"]),
+        ("WITH c AS (SELECT a FROM t) SELECT * FROM (SELECT DISTINCT a FROM c)", ["t"]),
+        ("SELECT a FROM t JOIN u USING a", []),
+        ("SELECT a FROM t, u", []),
+        ("SELECT q FROM t ARRAY JOIN arr AS q", []),
+        ("SELECT arrayJoin(arr) FROM t", []),
+        ("SELECT a FROM t UNION ALL SELECT a FROM t", []),
+        ("SELECT a FROM t ORDER BY a WITH FILL", []),
+        ("SELECT a, count() FROM t GROUP BY ROLLUP(a)", []),
+        ("SELECT a, count() FROM t GROUP BY GROUPING SETS ((a), ())", []),
+        ("SELECT a, count() FROM t GROUP BY a WITH CUBE", []),
+        ("SELECT number FROM numbers(10) WHERE number IN t", []),
+        ("SELECT number FROM system.numbers LIMIT 10", []),
+        ("SELECT 1", []),
+    ],
+)
+def test_tables_that_bound_the_rows_of_a_result(sql: str, expected: list[str]) -> None:
+    assert [str(table) for table in bounding_tables(sql)] == expected

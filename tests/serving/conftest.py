@@ -261,13 +261,13 @@ class Stand:
         entry = attempt.entry(files, columns, as_of=datetime.now(UTC) - age)
         attempt.publish({UNPARTITIONED: entry}, Server(info.version, info.timezone))
 
-    def fail(self, key: str, outcome: Any) -> None:
+    def fail(self, key: str, outcome: Any, *, unservable: bool = False) -> None:
         """End an attempt at a version without data."""
         version = self.version(key)
         attempt = self.lake.begin(
             version.endpoint, version.number, fingerprint=version.fingerprint, run_id="run-2"
         )
-        attempt.fail(outcome, "secret operator text")
+        attempt.fail(outcome, "secret operator text", unservable=unservable)
 
     def files(self, key: str) -> list[Path]:
         """The published files of a version."""

@@ -25,6 +25,8 @@ def stage(stand, key: str, state: str) -> None:
         stand.publish(key, age=OLD if state == "stale" else timedelta(minutes=5))
     if state in ("failed", "breached"):
         stand.fail(key, state)
+    if state == "refused":
+        stand.fail(key, "failed", unservable=True)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,7 @@ def stage(stand, key: str, state: str) -> None:
         ("usage", "stale", "live", "stale"),
         ("usage", "failed", "live", "failed"),
         ("usage", "breached", "live", "breached"),
+        ("usage", "refused", "live", "unservable"),
         ("usage", "missing", "live", "missing"),
         ("careful", "fresh", "asset", None),
         ("careful", "stale", "stale", "stale"),

@@ -83,6 +83,22 @@ def test_a_full_queue_says_when_to_come_back(stand, serve: Serve) -> None:
         assert [len(future.result().json()["results"]) for future in early] == [1, 2, 3, 4]
 
 
+def test_no_more_run_than_embedded_clickhouse_has_workers(stand, serve: Serve) -> None:
+    """Whoever would wait for a worker waits in the queue, and hears of that when it is over."""
+    stand.settings = stand.settings.model_copy(update={"embedded_workers": 1, "live_queue": 0})
+    client = serve()
+    stand.warehouse.open.clear()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(client.get, "/endpoints/numbers/run?n=1")
+        stand.until(lambda: len(stand.warehouse.ran) == 1)
+        second = pool.submit(client.get, "/endpoints/numbers/run?n=2")
+        stand.until(lambda: second.done() or len(stand.warehouse.ran) == 2)
+        stand.warehouse.open.set()
+        assert (second.result().status_code, second.result().json()["code"]) == (503, "live_queue_full")
+        assert second.result().headers["retry-after"] == "1"
+        assert first.result().status_code == 200
+
+
 def hang_up(client: httpx.Client, path: str) -> socket.socket:
     """A request whose caller can go without reading the answer."""
     connection = socket.create_connection((client.base_url.host, client.base_url.port))

@@ -29,9 +29,18 @@ def test_the_rows_come_out_as_they_went_in(tmp_path: Path, memory_bytes: int) ->
             spool.add(batch(start, 300))
         table = spool.table(COLUMNS)
     gc.collect()
-    assert not list(tmp_path.rglob("live-*"))
+    assert not list(tmp_path.glob("new/*"))
     assert table.schema == SCHEMA
     assert table["n"].to_pylist() == list(range(3000))
+
+
+def test_a_killed_process_leaves_no_file(tmp_path: Path) -> None:
+    """What is on the disk has no name at any time, so that nobody need remove it."""
+    with Spool(0, 10**9, tmp_path) as spool:
+        spool.add(batch(0, 300))
+        assert not any(tmp_path.iterdir())
+        assert spool.table(COLUMNS).num_rows == 300
+        assert not any(tmp_path.iterdir())
 
 
 def test_no_rows_have_columns_all_the_same(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from dataclasses import replace
 from datetime import timedelta
 
 from endpoints.definition.model import Variable, Version
-from endpoints.errors import BadQuery
+from endpoints.errors import BadQuery, UnsupportedType
 from endpoints.query.plan.build import make_plan
 from endpoints.query.plan.conditions import compares_in_arrow, equality_type, has_exact_equality
 from endpoints.query.plan.model import Condition, Described, Plan, Refusal, Refused
 from endpoints.query.plan.reading import try_finish
 from endpoints.query.plan.reasons import refusal
-from endpoints.types import ClickHouseType, Column, Value, example_value
+from endpoints.types import ClickHouseType, Column, Value, check_storable, example_value
 from endpoints.warehouse.finish import Finisher
 from endpoints.warehouse.protocol import Caps, Statement, Warehouse
 
@@ -48,6 +48,8 @@ def check_plan(
         live = warehouse.describe(live_example(version))
     except BadQuery as error:
         return Refused((refusal("query", 1, str(error)),))
+    if wrong := [*_unstorable(live)]:
+        return Refused(tuple(wrong))
     try:
         planned, stored = _described(version, warehouse, tuple(column.name for column in live))
     except BadQuery as error:
@@ -58,6 +60,8 @@ def check_plan(
     named = tuple(column.name.partition(" ")[0] for column in stored[len(kept) :])
     if not _same(kept, stored[: len(kept)]) or named != planned.hidden:
         return Refused((refusal("columns", 1),))
+    if wrong := [*_unstorable_dimensions(planned, stored)]:
+        return Refused(tuple(wrong))
     wrong = [*_type_gaps(planned, version, stored), *_floats(planned, version, live, stored)]
     for branch in planned.branches:  # what they give together may have a wider type than each alone
         own = warehouse.describe(Statement(branch.materialize_sql))
@@ -100,6 +104,21 @@ def _example(variable: Variable) -> Value:
 
 def _same(one: tuple[Column, ...], other: tuple[Column, ...]) -> bool:
     return [(c.name, c.type) for c in one] == [(c.name, c.type) for c in other]
+
+
+def _unstorable(columns: tuple[Column, ...]) -> Iterator[Refusal]:
+    """What files cannot hold; ClickHouse itself would complain of the plan's ORDER BY, naming no column."""
+    try:
+        check_storable(columns)
+    except (UnsupportedType, BadQuery) as error:
+        yield refusal("unstorable", 1, str(error))
+
+
+def _unstorable_dimensions(plan: Plan, stored: tuple[Column, ...]) -> Iterator[Refusal]:
+    types = {column.name: column.type for column in stored}
+    for dimension in plan.dimensions:
+        for found in _unstorable((Column(dimension.expression, types[dimension.column]),)):
+            yield replace(found, line=dimension.line)
 
 
 def _type_gaps(plan: Plan, version: Version, hidden: tuple[Column, ...]) -> Iterator[Refusal]:

@@ -96,8 +96,9 @@ REASONS: dict[str, tuple[str, str]] = {
         "Compare columns, or functions of columns, with the variable.",
     ),
     "version": (
-        "the condition needs ClickHouse {what}, whose answers are those of the reading side",
-        "Compare a column with `= < <= > >=` and a variable of its own type.",
+        "part of the query would run when rows are read, exact only beside ClickHouse {what} or newer",
+        "Use such a server; or compare columns by `= < <= > >=` with variables of their own types, and "
+        "aggregate under GROUP BY of these columns.",
     ),
     "star": (
         "`*` over rows that a variable filters below another step, or in a UNION",
@@ -128,6 +129,7 @@ REASONS: dict[str, tuple[str, str]] = {
         "Declare the variable with the type of what it is compared with.",
     ),
     "columns": ("the plan's columns are not the query's", "Name every item of SELECT with AS."),
+    "unstorable": ("{what}", "Select it in another form, under a name of its own, or leave it out."),
     "query": (
         "ClickHouse refuses the query, with an example for each variable: {what}",
         "Correct it, or give its variables an `example` in endpoint.yaml that it takes.",
