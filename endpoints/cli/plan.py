@@ -122,7 +122,7 @@ def describe(version: Version, made: Plan | Refused) -> Described:
                 "variable": p.variable,
                 "expression": p.expression,
                 "operator": p.operator,
-                "bucket": version.variables[p.variable].bucket,
+                **({"bucket": bucket} if (bucket := version.variables[p.variable].bucket) else {}),
             }
             for p in predicates(made)
         ],
@@ -168,7 +168,7 @@ def _show_plan(described: Described) -> None:
     for dimension in described["dimensions"]:
         stored = columns.get(dimension["expression"])
         how = f", stored as {stored}" if stored else ""
-        if dimension["bucket"]:
+        if dimension.get("bucket"):
             how = f", stored by the {dimension['bucket']}: a value within one runs live"
         how += ": rows are sorted by it, a call reads its value's" if stored in read["seek"] else ""
         said = f"{dimension['expression']} {dimension['operator']} {{{dimension['variable']}}}"
