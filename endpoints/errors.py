@@ -14,6 +14,7 @@ EndpointsError
 │   └── WarehouseUnavailable   no connection, a server that is gone, too busy
 ├── LakeError
 │   ├── Unservable         this request's answer cannot be made of the asset now: it runs live
+│   │   └── Unaligned      a bound lies within a bucket
 │   ├── StoreUnavailable   the object store does not answer
 │   ├── StoreUnsafe        the store ignores create-if-absent: refused at start
 │   └── Corrupt            a published object is not what was published
@@ -25,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 
 class EndpointsError(Exception):
@@ -126,8 +127,16 @@ class LakeError(EndpointsError):
 class Unservable(LakeError):
     """The asset is good, but a request cannot be answered from it now: too much to finish, or no worker.
 
-    The message may hold engine text: for logs, never for callers.
+    The message may hold engine text: for logs, never for callers. `reason` is the word for callers.
     """
+
+    reason: ClassVar[str] = "unservable"
+
+
+class Unaligned(Unservable):
+    """The asset stores buckets, and a bound is not on the edge of one."""
+
+    reason: ClassVar[str] = "unaligned"
 
 
 class StoreUnavailable(LakeError):

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endpoints.definition import Version
-from endpoints.errors import EndpointsError, QueryTimeout, WarehouseError, WarehouseUnavailable
+from endpoints.errors import EndpointsError, QueryTimeout, Unservable, WarehouseError, WarehouseUnavailable
 from endpoints.lake.files import FileCache
 from endpoints.lake.filter import scalar_of
 from endpoints.lake.manifest import UNPARTITIONED, Manifest
@@ -146,6 +146,8 @@ class _Check:
         except (WarehouseUnavailable, QueryTimeout) as error:
             self.found.not_compared.append(f"the warehouse: {type(error).__name__}")
             return False
+        except Unservable as error:
+            self.found.not_compared.append(f"the asset: {error.reason}")
         except WarehouseError as error:
             self.found.not_compared.append(f"the live query: {type(error).__name__}")
         return time.monotonic() < self._until

@@ -25,6 +25,7 @@ from endpoints.errors import (
     FieldError,
     InputError,
     StoreUnavailable,
+    Unaligned,
     Unservable,
     UnsupportedType,
     WarehouseError,
@@ -79,8 +80,9 @@ async def run_endpoint(request: Request) -> Response:
         except (Corrupt, StoreUnavailable) as error:
             decision = await _after_corruption(service, wanted, decision, error)
         except Unservable as error:
-            log.warning("%s: not answered from its asset: %s", wanted.served.version.key, error)
-            live = Decision("live", "unservable", decision.standing, decision.manifest)
+            level = logging.DEBUG if isinstance(error, Unaligned) else logging.WARNING
+            log.log(level, "%s: not answered from its asset: %s", wanted.served.version.key, error)
+            live = Decision("live", error.reason, decision.standing, decision.manifest)
             decision = _live_unless_never(wanted, live)
     return await _live(service, request, wanted, decision)
 

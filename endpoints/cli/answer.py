@@ -81,10 +81,15 @@ def answer(settings: Settings, question: Question, now: datetime) -> Answer:
                     return asset("asset")
                 except Corrupt:
                     return live("corrupt")
-                except Unservable:
-                    return live("unservable")
+                except Unservable as error:
+                    _check_live(version)
+                    return live(error.reason)
             case freshness.FromAssetStale():
-                return asset("stale")
+                try:
+                    return asset("stale")
+                except Unservable as error:
+                    _check_live(version)
+                    return live(error.reason)
             case freshness.Live(fallback=fallback):
                 try:
                     return live(reason)
@@ -103,9 +108,13 @@ def _why_never(question: Question, plan: Plan | Refused) -> str | None:
         return "not_materialized"
     if not question.direct and isinstance(plan, Plan):
         return None
+    _check_live(version)
+    return "direct" if question.direct else "unservable"
+
+
+def _check_live(version: Version) -> None:
     if not version.live_when:
         raise NoAnswer(f"{version.key} never runs live (`live_when: []`).")
-    return "direct" if question.direct else "unservable"
 
 
 def _asset(

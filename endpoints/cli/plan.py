@@ -118,12 +118,19 @@ def describe(version: Version, made: Plan | Refused) -> Described:
         "materializable": True,
         "reasons": [],
         "dimensions": [
-            {"variable": p.variable, "expression": p.expression, "operator": p.operator}
+            {
+                "variable": p.variable,
+                "expression": p.expression,
+                "operator": p.operator,
+                **({"bucket": bucket} if (bucket := version.variables[p.variable].bucket) else {}),
+            }
             for p in predicates(made)
         ],
         "materialize_sql": made.materialize_sql,
         "read": {
-            "columns": [{"column": d.column, "expression": d.expression} for d in made.dimensions],
+            "columns": [
+                {"column": d.column, "expression": d.expression, "stored": d.stored} for d in made.dimensions
+            ],
             "seek": [d.column for d in made.seek],
             "conditions": [c.sql for c in made.conditions],
             "states": [{"aggregate": s.written, "stored": s.stored, "merged": s.merges} for s in states],
@@ -161,6 +168,8 @@ def _show_plan(described: Described) -> None:
     for dimension in described["dimensions"]:
         stored = columns.get(dimension["expression"])
         how = f", stored as {stored}" if stored else ""
+        if dimension.get("bucket"):
+            how = f", stored by the {dimension['bucket']}: a value within one runs live"
         how += ": rows are sorted by it, a call reads its value's" if stored in read["seek"] else ""
         said = f"{dimension['expression']} {dimension['operator']} {{{dimension['variable']}}}"
         click.echo(f"  dimension: {said}{how}")

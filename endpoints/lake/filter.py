@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from endpoints.errors import Unaligned
 from endpoints.query.bind import Bound
 from endpoints.query.plan import Condition
+from endpoints.query.plan.buckets import is_edge
 from endpoints.query.plan.conditions import compares_in_arrow
 from endpoints.query.plan.reading import ROW_NUMBER, Parameters, Run, holding, parameters
 from endpoints.types import ClickHouseType, Column, Value, to_scalar
@@ -68,6 +70,20 @@ def bound_values(bound: Bound) -> Parameters:
     """The bound values with their types, as statements take them."""
     variables = bound.version.variables
     return {name: (variables[name].type, value) for name, value in bound.values.items()}
+
+
+def check_aligned(
+    conditions: Iterable[Condition], columns: Iterable[Column], bound: Bound, timezone: str
+) -> None:
+    """Raises Unaligned where a bound lies within a stored bucket: its rows cannot be told apart."""
+    types = {column.name: column.type for column in columns}
+    for condition in conditions:
+        if condition.bucket is None or condition.comparison is None:
+            continue
+        column, _, name = condition.comparison
+        zone = types[column].timezone or timezone
+        if name not in bound.absent and not is_edge(condition.bucket, bound.values[name], zone):
+            raise Unaligned(f"{name} is not where a {condition.bucket} begins in {zone}")
 
 
 def request_filter(

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from endpoints.errors import Corrupt, Unservable, WarehouseError
 from endpoints.lake.files import FileCache
-from endpoints.lake.filter import bound_values, request_filter, scalar_of
+from endpoints.lake.filter import bound_values, check_aligned, request_filter, scalar_of
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
 from endpoints.lake.rows import RowGroups, Sought
 from endpoints.query.bind import Bound
@@ -74,10 +74,12 @@ class AssetReader:
 
         `limit` counts rows of the page (None: up to `max_rows`); `has_more` says that rows follow. Raises
         Corrupt (MissingFile where a file is gone: read the head again and try once more), StoreUnavailable,
-        and Unservable where ClickHouse cannot finish the answer here: the query is to run live.
+        and Unservable where ClickHouse cannot finish the answer here, or a bound lies within a bucket
+        (Unaligned): the query is to run live.
         """
         entry = manifest.partitions[UNPARTITIONED]
         columns = _result_columns(entry, plan)
+        check_aligned(plan.conditions, entry.columns, bound, manifest.server.timezone)
         page = max_rows if limit is None else min(limit, max_rows)
         if plan.finish is not None:
             columns, answer = self._finished(manifest, entry, plan, bound)

@@ -82,6 +82,17 @@ GROUP BY region
 """
 
 
+def test_buckets_are_shown(run: Run, project: Path) -> None:
+    sql = RANGE.replace(", any(day) AS some_day", "")
+    buckets = "{since: {bucket: week}, until: {bucket: week}}"
+    yaml = f"current: 1\nversions: {{1: {{materialize: {{}}, variables: {buckets}}}}}\n"
+    write_endpoint(project, "ranges", yaml, sql)
+    plan = json.loads(run("plan", "ranges", "--json").stdout)
+    assert [d.get("bucket") for d in plan["dimensions"]] == [None, "week", "week"]
+    assert len(plan["read"]["columns"]) == 2
+    assert "day >= {since}, stored by the week" in run("plan", "ranges").stdout
+
+
 def test_every_comparison_is_a_dimension_of_the_plan(run: Run, project: Path) -> None:
     sql = RANGE.replace(", any(day) AS some_day", "")
     write_endpoint(project, "ranges", "current: 1\nversions: {1: {materialize: {}}}\n", sql)

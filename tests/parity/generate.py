@@ -40,6 +40,19 @@ ROW_VALUES: dict[str, tuple[str, tuple[object, ...]]] = {
     "length(tags)": ("UInt64", (0, 1, 2)),
     "toStartOfHour(ts)": ("DateTime", ("2026-02-01T00:00:00Z", "2026-02-02T13:00:00Z")),
 }
+_KOLKATA = "toTimeZone(ts, 'Asia/Kolkata')"
+# Times with a bucket, their type, values on its edges and values within.
+BUCKETS: tuple[tuple[str, str, str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("ts", "DateTime64(3)", "minute", ("2026-02-02T13:07:00Z",), ("2026-02-02T13:07:00.5Z",)),
+    ("ts", "DateTime64(3)", "hour", ("2026-02-01T00:00:00Z", "2026-02-03T13:00:00Z"), ("2026-02-02T13:01Z",)),
+    ("toDateTime(ts)", "DateTime", "day", ("2026-02-02T00:00:00Z",), ("2026-02-02T13:00:00Z",)),
+    ("ts", "DateTime64(3)", "week", ("2026-02-02T00:00:00Z",), ("2026-02-03T00:00:00Z",)),
+    ("ts", "DateTime64(3)", "month", ("2026-02-01T00:00:00Z",), ("2026-02-02T00:00:00Z",)),
+    (_KOLKATA, "DateTime64(3)", "hour", ("2026-02-02T03:30:00Z",), ("2026-02-02T03:00:00Z",)),
+    (_KOLKATA, "DateTime64(3)", "day", ("2026-02-01T18:30:00Z",), ("2026-02-02T00:00:00Z",)),
+    ("d", "Date32", "week", ("2026-02-02",), ("2026-02-03",)),
+    ("d", "Date32", "month", ("2026-02-01",), ("2026-02-02",)),
+)  # fmt: skip
 KEYS_OF_GROUPS = (
     "g",
     "i",
@@ -85,6 +98,8 @@ class Draft:
     values: dict[str, tuple[object, ...]] = field(default_factory=dict)
     optional: set[str] = field(default_factory=set)
     limits: bool = True
+    buckets: dict[str, str] = field(default_factory=dict)
+    within: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def variable(self, type_text: str, values: tuple[object, ...]) -> str:
         name = f"v{len(self.values)}"
@@ -104,7 +119,9 @@ def generate(seed: int) -> Case:
         (_rows, _groups, _totals, _nested, _united), (5, 8, 2, 4, 3)
     )[0]
     sql = shape(draft)
-    return Case(sql, [draft.given() for _ in range(2)], frozenset(draft.optional))
+    given = [draft.given() for _ in range(2)]
+    unaligned = [one | {name: chance.choice(draft.within[name])} for one in given for name in draft.buckets]
+    return Case(sql, given, frozenset(draft.optional), draft.buckets, unaligned)
 
 
 def _rows(draft: Draft) -> str:
@@ -234,8 +251,25 @@ def _where(draft: Draft, prefer: list[str] | None = None) -> str:
     ]
     if chance.random() < 0.3:
         parts.append("x < 45")
+    if chance.random() < 0.25:
+        parts += _bucketed(draft)
     chance.shuffle(parts)
     return " WHERE " + " AND ".join(parts)
+
+
+def _bucketed(draft: Draft) -> list[str]:
+    """One end or both of a range whose bounds have buckets; now and then an end is optional."""
+    chance = draft.chance
+    column, type_text, bucket, edges, within = chance.choice(BUCKETS)
+    parts = []
+    for operator, flipped in chance.sample(((">=", "<="), ("<", ">")), chance.randrange(1, 3)):
+        text = draft.variable(type_text, edges)
+        name = text[1:].split(":")[0]
+        draft.buckets[name], draft.within[name] = bucket, within
+        if chance.random() < 0.2:
+            draft.optional.add(name)
+        parts.append(f"{column} {operator} {text}" if chance.random() < 0.7 else f"{text} {flipped} {column}")
+    return parts
 
 
 def _predicate(draft: Draft, column: str) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from endpoints.definition import Version
 from endpoints.definition.model import Limits, Materialize, Variable
+from endpoints.errors import Unaligned
 from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import Manifest, Server
 from endpoints.lake.publish import Lake, Published
@@ -34,11 +35,16 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True)
 class Case:
-    """A query, which of its variables are optional, and the sets of values to ask for."""
+    """A query, which of its variables are optional, and the sets of values to ask for.
+
+    `buckets` of variables; with the values of `unaligned` no asset may answer.
+    """
 
     sql: str
     given: Sequence[Mapping[str, object]] = ({},)
     optional: frozenset[str] = frozenset()
+    buckets: Mapping[str, str] = field(default_factory=dict)
+    unaligned: Sequence[Mapping[str, object]] = ()
 
 
 @dataclass
@@ -50,12 +56,15 @@ class Outcome:
     differences: list[str] = field(default_factory=list)
 
 
-def version_of(sql: str, optional: frozenset[str] = frozenset()) -> Version:
+def version_of(
+    sql: str, optional: frozenset[str] = frozenset(), buckets: Mapping[str, str] | None = None
+) -> Version:
     """A version with that SQL, as loading would give it."""
     variables: dict[str, Variable] = {}
     for place in placeholders(sql):
         drop = place.name in optional
-        variable = Variable(place.name, parse_type(place.type_text), not drop, drop, line=place.line)
+        type_, bucket = parse_type(place.type_text), (buckets or {}).get(place.name)
+        variable = Variable(place.name, type_, not drop, drop, bucket=bucket, line=place.line)
         variables.setdefault(place.name, variable)
     number = next(_numbers)
     return Version(
@@ -131,7 +140,7 @@ class Bench:
     def run(self, case: Case) -> Outcome:
         """Every set of values both ways, whole and as some page."""
         outcome = Outcome()
-        version = version_of(case.sql, case.optional)
+        version = version_of(case.sql, case.optional, case.buckets)
         plan = self.plan(version)
         if isinstance(plan, Refused):
             outcome.refused = plan
@@ -147,6 +156,13 @@ class Bench:
                 why = difference(asset, page(live, limit, offset))
                 if why:
                     outcome.differences.append(f"{case.sql}\n{given} limit={limit} offset={offset}: {why}")
+        for given in case.unaligned:
+            try:
+                bound = bind(version, given, now=NOW)
+                self.reader.read(manifest, plan, bound, limit=None, offset=0, max_rows=100_000)
+            except Unaligned:
+                continue
+            outcome.differences.append(f"{case.sql}\n{given}: answered within a bucket")
         return outcome
 
 

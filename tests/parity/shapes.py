@@ -9,7 +9,7 @@ of the query was wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 KEYS: Sequence[Mapping[str, object]] = tuple({"k": value} for value in ("a", "A", "", "ab", "é", "missing"))
 NUMBERS: Sequence[Mapping[str, object]] = tuple({"i": value} for value in (-3, 0, 3, 99))
@@ -21,16 +21,24 @@ DAYS: Sequence[Mapping[str, object]] = tuple(
 
 @dataclass(frozen=True)
 class Shape:
-    """A query over the tables of `data`; `expected` is "served" or a refusal's code."""
+    """A query over the tables of `data`; `expected` is "served" or a refusal's code.
+
+    `buckets` are those of variables; no asset answers the values of `unaligned`.
+    """
 
     name: str
     sql: str
     given: Sequence[Mapping[str, object]] = KEYS
     expected: str = "served"
     optional: frozenset[str] = frozenset()
+    buckets: Mapping[str, str] = field(default_factory=dict)
+    unaligned: Sequence[Mapping[str, object]] = ()
 
 
 NO_VARIABLES = [{}]
+SINCE, UNTIL = "ts >= {a:DateTime64(3)}", "ts < {b:DateTime64(3)}"
+HOURS = {"a": "hour", "b": "hour"}
+KOLKATA = "toTimeZone(toDateTime(ts), 'Asia/Kolkata')"
 SHAPES = [
     Shape("no variables", "SELECT g, count() AS c FROM t GROUP BY g ORDER BY c DESC", NO_VARIABLES),
     Shape("no variables, union", "SELECT g FROM t UNION ALL SELECT plan FROM u", NO_VARIABLES),
@@ -316,6 +324,28 @@ SHAPES = [
     Shape("settings that do not", "SELECT id FROM t WHERE k = {k:String} SETTINGS max_threads = 1"),
     Shape("limit by an expression", "SELECT id FROM t WHERE k = {k:String} LIMIT 1 + 1", KEYS),
     Shape("negative limit", "SELECT id FROM t WHERE k = {k:String} ORDER BY id LIMIT -2", KEYS),
+    Shape("buckets, hours", f"SELECT g, uniq(k) AS c, sum(x) AS s FROM t WHERE {SINCE} AND {UNTIL} GROUP BY g ORDER BY g", [{"a": "2026-02-01T03:00:00Z", "b": "2026-02-02T04:00:00Z"}, {"a": "2030-01-01T00:00:00Z", "b": "2030-01-01T01:00:00Z"}], buckets=HOURS, unaligned=[{"a": "2026-02-01T03:00:00.001Z", "b": "2026-02-02T04:00:00Z"}, {"a": "2026-02-01T03:00:00Z", "b": "2026-02-02T04:30:00Z"}]),
+    Shape("buckets, the value first", "SELECT id FROM t WHERE {a:DateTime64(3)} <= ts AND {b:DateTime64(3)} > ts AND k = {k:String} ORDER BY id", [{"a": "2026-02-01T03:00:00Z", "b": "2026-02-04T04:00:00Z", "k": k} for k in ("a", "ab")], buckets=HOURS, unaligned=[{"a": "2026-02-01T03:01:00Z", "b": "2026-02-02T04:00:00Z", "k": "a"}]),
+    Shape("buckets, optional end", f"SELECT count() AS c FROM t WHERE {SINCE} AND {UNTIL}", [{"a": "2026-02-01T03:00:00Z"}, {"a": "2026-02-01T03:00:00Z", "b": "2026-02-01T09:00:00Z"}], "served", frozenset({"b"}), HOURS, [{"a": "2026-02-01T03:00:00Z", "b": "2026-02-01T09:00:01Z"}]),
+    Shape("buckets, minutes", f"SELECT id FROM t WHERE {SINCE} LIMIT 20", [{"a": "2026-02-02T03:07:00Z"}], buckets={"a": "minute"}, unaligned=[{"a": "2026-02-02T03:07:30Z"}]),
+    Shape("buckets, hours at the half", f"SELECT count() AS c, min(x) AS m FROM t WHERE {KOLKATA} >= {{a:DateTime}}", [{"a": "2026-02-02T03:30:00Z"}], buckets=HOURS, unaligned=[{"a": "2026-02-02T03:00:00Z"}]),
+    Shape("buckets, days of a zone", f"SELECT g, count() AS c FROM t WHERE {KOLKATA} >= {{a:DateTime}} GROUP BY g", [{"a": "2026-02-01T18:30:00Z"}], buckets={"a": "day"}, unaligned=[{"a": "2026-02-02T00:00:00Z"}]),
+    Shape("buckets, days of a zone whose clocks are moved", "SELECT count() AS c FROM t WHERE toTimeZone(ts, 'Europe/Berlin') >= {a:DateTime64(3)}", [{"a": "2026-02-01T23:00:00Z"}], "bucket_zone", buckets={"a": "day"}),
+    Shape("buckets, hours of a zone whose clocks are moved", "SELECT count() AS c FROM t WHERE toTimeZone(ts, 'Europe/Berlin') >= {a:DateTime64(3)}", [{"a": "2026-02-01T23:00:00Z"}], buckets=HOURS, unaligned=[{"a": "2026-02-01T23:30:00Z"}]),
+    Shape("buckets, weeks", f"SELECT g, count() AS c FROM t WHERE {SINCE} GROUP BY g", [{"a": "2026-02-02T00:00:00Z"}], buckets={"a": "week"}, unaligned=[{"a": "2026-02-03T00:00:00Z"}]),
+    Shape("buckets, months", f"SELECT g, count() AS c FROM t WHERE {SINCE} GROUP BY g", [{"a": "2026-02-01T00:00:00Z"}], buckets={"a": "month"}, unaligned=[{"a": "2026-02-02T00:00:00Z"}]),
+    Shape("buckets, weeks of dates", "SELECT g, count() AS c FROM t WHERE d < {a:Date} GROUP BY g", [{"a": "2026-02-02"}], buckets={"a": "week"}, unaligned=[{"a": "2026-02-03"}]),
+    Shape("buckets, months of dates", "SELECT g, count() AS c FROM t WHERE d >= {a:Date} GROUP BY g", [{"a": "2026-02-01"}], buckets={"a": "month"}, unaligned=[{"a": "2026-02-02"}]),
+    Shape("buckets, days of dates", "SELECT g, count() AS c FROM t WHERE d >= {a:Date} GROUP BY g", [{"a": day["d"]} for day in DAYS], buckets={"a": "day"}),
+    Shape("buckets under GROUP BY", f"SELECT ts, count() AS c FROM t WHERE {SINCE} GROUP BY ts ORDER BY ts", [{"a": "2026-02-02T03:00:00Z"}], buckets=HOURS, unaligned=[{"a": "2026-02-02T03:10:00Z"}]),
+    Shape("buckets in HAVING", "SELECT g, i FROM t GROUP BY g, i HAVING max(ts) < {a:DateTime64(3)}", [{"a": "2026-02-04T20:00:00Z"}], buckets=HOURS, unaligned=[{"a": "2026-02-04T20:10:00Z"}]),
+    Shape("buckets beside the time itself", f"SELECT g, count() AS c FROM t WHERE {SINCE} AND ts < {{b:DateTime64(3)}} GROUP BY g", [{"a": "2026-02-02T03:00:00Z", "b": "2026-02-02T09:10:00Z"}], buckets={"a": "hour"}, unaligned=[{"a": "2026-02-02T03:10:00Z", "b": "2026-02-02T09:10:00Z"}]),
+    Shape("buckets, nested", f"SELECT max(c) AS m FROM (SELECT g, count() AS c FROM t WHERE {SINCE} GROUP BY g)", [{"a": "2026-02-02T03:00:00Z"}], buckets=HOURS, unaligned=[{"a": "2026-02-02T03:10:00Z"}]),
+    Shape("bucket of an end that is included", "SELECT count() AS c FROM t WHERE ts <= {a:DateTime64(3)}", [{"a": "2026-02-01T03:00:00Z"}], "bucket", buckets=HOURS),
+    Shape("bucket of an equal time", "SELECT count() AS c FROM t WHERE ts = {a:DateTime64(3)}", [{"a": "2026-02-01T03:00:00Z"}], "bucket", buckets=HOURS),
+    Shape("bucket of BETWEEN", "SELECT count() AS c FROM t WHERE ts BETWEEN {a:DateTime64(3)} AND {b:DateTime64(3)}", [{"a": "2026-02-01T03:00:00Z", "b": "2026-02-01T04:00:00Z"}], "bucket", buckets=HOURS),
+    Shape("bucket of a shown value", f"SELECT g, {{a:DateTime64(3)}} AS since FROM t WHERE {SINCE}", [{"a": "2026-02-01T03:00:00Z"}], "bucket", buckets=HOURS),
+    Shape("bucket of another type", "SELECT count() AS c FROM t WHERE ts >= {a:DateTime}", [{"a": "2026-02-01T03:00:00Z"}], "type", buckets=HOURS),
     Shape("statement in brackets", "(SELECT id FROM t WHERE k = {k:String})", KEYS, "unreadable"),
     Shape("window that builds on another", "SELECT sum(x) OVER (w ORDER BY id) AS s FROM t WHERE k = {k:String} WINDOW w AS (PARTITION BY g)", KEYS),
     Shape("PREWHERE and FINAL", "SELECT id FROM t FINAL PREWHERE k = {k:String}", KEYS, "prewhere_final"),

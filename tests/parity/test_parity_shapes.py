@@ -24,7 +24,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_shape(bench: Bench, shape: Shape) -> None:
-    outcome = bench.run(Case(shape.sql, shape.given, shape.optional))
+    outcome = bench.run(Case(shape.sql, shape.given, shape.optional, shape.buckets, shape.unaligned))
     if shape.expected != "served":
         assert outcome.refused is not None, "served"
         assert shape.expected in [reason.code for reason in outcome.refused.reasons]
@@ -36,5 +36,5 @@ def test_shape(bench: Bench, shape: Shape) -> None:
 
 def test_every_code_has_a_shape() -> None:
     shown = {shape.expected for shape in SHAPES}
-    elsewhere = {"partitions", "bucket", "xor", "version"}
+    elsewhere = {"partitions", "xor", "version"}
     assert set(REASONS) - elsewhere == shown - {"served"}

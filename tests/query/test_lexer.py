@@ -148,5 +148,6 @@ def test_a_text_of_one_number_or_word_is_one_token_to_both(clickhouse, text: str
     tokens = significant(tokenize(text))
     if [t.kind for t in tokens] == [Kind.NUMBER]:
         assert clickhouse.error(f"SELECT {text}\n") == ""
-    elif any(t.kind is Kind.ERROR for t in tokens):
+    elif any(t.kind is Kind.ERROR for t in tokens) and ";" not in text:
+        # Past a `;` embedded ClickHouse reads no further; we refuse what stands there all the same.
         assert clickhouse.error(f"SELECT {text}\n") != ""

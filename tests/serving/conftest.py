@@ -94,6 +94,13 @@ versions:
             " WHERE customer_id = {customer_id:String} AND day >= {since:Date} GROUP BY event ORDER BY event"
         },
     ),
+    "weekly": (
+        "current: 1\nversions: {1: {variables: {since: {bucket: week}}, materialize: {schedule: hourly}}}\n",
+        {
+            1: "SELECT event, count() AS events FROM events"
+            " WHERE day >= {since:Date} GROUP BY event ORDER BY event"
+        },
+    ),
     "numbers": (
         """
 description: Live only.

@@ -245,3 +245,16 @@ def test_what_the_plan_leaves_to_read_time(stand, serve: Serve) -> None:
         body = client.get("/endpoints/since/run", params={**params, **more}).json()
         assert body["results"] == [["click", 2, 2]]
         assert body["source"] == ("live" if more else "asset")
+
+
+@pytest.mark.parametrize(
+    ("since", "source", "reason", "clicks"),
+    [("2025-12-29", "asset", None, 3), ("2026-01-02", "live", "unaligned", 2)],
+)
+def test_a_bound_within_a_bucket_runs_live(stand, serve: Serve, since, source, reason, clicks) -> None:
+    stand.publish("weekly")
+    answer = serve().get("/endpoints/weekly/run", params={"since": since})
+    body = answer.json()
+    assert (body["source"], body["reason"]) == (source, reason)
+    assert body["results"][0] == ["click", clicks]
+    assert answer.headers.get("x-endpoint-reason") == reason

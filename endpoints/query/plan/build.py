@@ -6,6 +6,8 @@ one-value dimensions and conditions → carry the dimensions through every claus
 
 from __future__ import annotations
 
+from collections import Counter
+
 from endpoints.definition.model import Version
 from endpoints.query.ordering import ordered
 from endpoints.query.plan.carry import carry
@@ -17,6 +19,7 @@ from endpoints.query.plan.select import Source, Unreadable, parse_select, statem
 from endpoints.query.plan.shape import not_reproducible, under_variables
 from endpoints.query.plan.united import united
 from endpoints.query.structure import parse
+from endpoints.query.variables import placeholders
 
 
 def make_plan(version: Version, described: Described | None = None) -> Plan | Refused:
@@ -31,7 +34,10 @@ def make_plan(version: Version, described: Described | None = None) -> Plan | Re
         if not version.variables:
             return _whole(version, source, described)
         plan = _one_select(version, source, described)
-        return plan if isinstance(plan, Plan) else nested(version, source, described) or plan
+        made = plan if isinstance(plan, Plan) else nested(version, source, described) or plan
+        return (
+            Refused(reasons) if isinstance(made, Plan) and (reasons := _unbucketed(version, made)) else made
+        )
     except Unreadable as error:
         return Refused((refusal(error.code, error.line, error.detail),))
 
@@ -55,10 +61,17 @@ def _one_select(version: Version, source: Source, described: Described | None) -
 
 def _unserved(version: Version) -> tuple[Refusal, ...]:
     partitioned = version.materialize is not None and version.materialize.partitions is not None
-    bucketed = [variable for variable in version.variables.values() if variable.bucket is not None]
-    return (
-        *((refusal("partitions", 1),) if partitioned else ()),
-        *(refusal("bucket", variable.line, variable.name) for variable in bucketed),
+    return (refusal("partitions", 1),) if partitioned else ()
+
+
+def _unbucketed(version: Version, plan: Plan) -> tuple[Refusal, ...]:
+    """Variables with `bucket` that stand anywhere but in a condition that buckets answer."""
+    answered = Counter(name for c in plan.conditions if c.bucket is not None for name in c.variables)
+    used = Counter(place.name for place in placeholders(version.sql))
+    return tuple(
+        refusal("bucket", variable.line, variable.name)
+        for variable in version.variables.values()
+        if variable.bucket is not None and answered[variable.name] != used[variable.name]
     )
 
 

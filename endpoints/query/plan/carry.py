@@ -109,7 +109,7 @@ class _Carrier:
             self._partition_windows(
                 ", ".join(seek)
             )  # first: it may name the last item, behind which the columns go
-        columns = "".join(f", ({d.expression}) AS {d.column}" for d in found)
+        columns = "".join(f", ({d.stored}) AS {d.column}" for d in found)
         edits.insert_after(select.item_list, columns)
         carried = "".join(f", {d.column}" for d in found if d.column in self._of_rows)
         group = select.body("GROUP BY")

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from endpoints.definition.model import Variable, Version
 from endpoints.errors import BadQuery, UnsupportedType
+from endpoints.query.plan.buckets import has_steady, is_bucketed
 from endpoints.query.plan.build import make_plan
 from endpoints.query.plan.conditions import compares_in_arrow, equality_type, has_exact_equality
 from endpoints.query.plan.model import Condition, Described, Plan, Refusal, Refused
@@ -34,6 +35,9 @@ FINISH_SETTINGS = frozenset(
     }
 )
 """Server settings that change answers, and that the reading side does not have."""
+
+BUCKET_SETTINGS = frozenset({"enable_extended_results_for_datetime_functions", "session_timezone"})
+"""Server settings that change where a bucket starts."""
 
 
 def check_plan(
@@ -62,12 +66,13 @@ def check_plan(
         return Refused((refusal("columns", 1),))
     if wrong := [*_unstorable_dimensions(planned, stored)]:
         return Refused(tuple(wrong))
-    wrong = [*_type_gaps(planned, version, stored), *_floats(planned, version, live, stored)]
+    wrong = [*_type_gaps(planned, version, stored), *_bucket_gaps(planned, version, warehouse, stored)]
+    wrong += [*_floats(planned, version, live, stored)]
     for branch in planned.branches:  # what they give together may have a wider type than each alone
         own = warehouse.describe(Statement(branch.materialize_sql))
         wrong += [*_type_gaps(branch, version, own), *_floats(branch, version, own, own)]
     if version.variables and not wrong:
-        wrong += _profile(warehouse, _needs_clickhouse(planned, version, stored))
+        wrong += _profile(warehouse, _decisive(planned, version, stored))
     if not wrong and _needs_clickhouse(planned, version, stored):
         wrong += _unfinished(planned, version, warehouse, live, stored, finisher)
     return Refused(tuple(wrong)) if wrong else replace(planned, width=len(live))
@@ -131,6 +136,25 @@ def _type_gaps(plan: Plan, version: Version, hidden: tuple[Column, ...]) -> Iter
             yield refusal("type", dimension.line, _gap(dimension.expression, found, variable))
 
 
+def _bucket_gaps(
+    plan: Plan, version: Version, warehouse: Warehouse, stored: tuple[Column, ...]
+) -> Iterator[Refusal]:
+    """Buckets of another type than their variable's, or of moments that older servers do not keep."""
+    types = {column.name: column.type for column in stored}
+    for condition in plan.conditions:
+        if condition.bucket is None or condition.comparison is None:
+            continue
+        found, variable = types[condition.columns[0]], version.variables[condition.variables[0]].type
+        if not is_bucketed(found) or equality_type(found) != equality_type(variable):
+            yield refusal("type", condition.line, _gap(condition.written, found, variable))
+            continue
+        zone = found.timezone or warehouse.server().timezone
+        if found.base.name.startswith("DateTime") and not has_steady(condition.bucket, zone):
+            yield refusal("bucket_zone", condition.line, zone)
+        if found.base.name == "DateTime64" and not _is_tested(warehouse.server().version):
+            yield refusal("version", condition.line, ".".join(map(str, FINISH_FROM)))
+
+
 def _floats(
     plan: Plan, version: Version, live: tuple[Column, ...], stored: tuple[Column, ...]
 ) -> Iterator[Refusal]:
@@ -152,11 +176,20 @@ def _needs_clickhouse(plan: Plan, version: Version, stored: tuple[Column, ...]) 
     return plan.finish is not None or not all(_compares_in_arrow(c, version, types) for c in plan.conditions)
 
 
-def _profile(warehouse: Warehouse, finished: bool) -> Iterator[Refusal]:
-    """Settings of the server's profile under which a plan, or its finish, would not answer as the query
-    does.
-    """
-    names = sorted(PLAN_SETTINGS | FINISH_SETTINGS if finished else PLAN_SETTINGS)
+def _decisive(plan: Plan, version: Version, stored: tuple[Column, ...]) -> frozenset[str]:
+    """The settings under which the plan, or its finish, would not answer as the query does."""
+    finished = _needs_clickhouse(plan, version, stored)
+    bucketed = any(condition.bucket is not None for condition in plan.conditions)
+    return (
+        PLAN_SETTINGS
+        | (FINISH_SETTINGS if finished else frozenset())
+        | (BUCKET_SETTINGS if bucketed else frozenset())
+    )
+
+
+def _profile(warehouse: Warehouse, decisive: frozenset[str]) -> Iterator[Refusal]:
+    """Those of the settings that the server's profile changes."""
+    names = sorted(decisive)
     listed = ", ".join(f"'{name}'" for name in names)
     sql = f"SELECT name FROM system.settings WHERE changed AND name IN ({listed})"  # noqa: S608  (our own names)
     with warehouse.run(Statement(sql), Caps(timeout=timedelta(seconds=30))) as result:

@@ -154,7 +154,7 @@ class _Cutter:
         source, select = self.source, self.select
         items = [source.text(item.whole) for item in select.items if self._defines(item)]
         items += [f"({text}) AS __k{number}" for number, text in enumerate(self.keys)]
-        items += [f"({d.expression}) AS {d.column}" for d in self.dimensions.found]
+        items += [f"({d.stored}) AS {d.column}" for d in self.dimensions.found]
         items += [f"{state.stored} AS {state.column}" for state in self.states]
         first = select.clauses["SELECT"].first - 1
         pieces = [below.apply(Span(select.whole.first, first)) + "\n" if first > select.whole.first else ""]

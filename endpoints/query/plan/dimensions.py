@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from endpoints.definition.model import Version
+from endpoints.query.plan.buckets import OPERATORS, bucket_sql
 from endpoints.query.plan.conditions import Conjunct
 from endpoints.query.plan.edits import lift
 from endpoints.query.plan.model import Condition, Dimension, Refusal
@@ -46,6 +47,8 @@ class Dimensions:
     def add_condition(self, conjunct: Conjunct) -> list[tuple[Span, str]]:
         """Columns for all that a condition reads: the lifted parts of its text with their columns."""
         lifted = self._lifted(conjunct)
+        if bucket := self._bucket(conjunct, lifted):
+            return [(lifted[0], self._add_bucketed(conjunct, lifted[0], bucket))]
         found = [(part, self._column(part, "", None)) for part in lifted]
         self._add_condition(conjunct, lifted)
         return found
@@ -75,6 +78,38 @@ class Dimensions:
             return [conjunct.comparison[0]]
         return list(liftable(self._source, conjunct.span))
 
+    def _bucket(self, conjunct: Conjunct, lifted: list[Span]) -> str | None:
+        """The bucket that answers `expr >= {v}` or `expr < {v}`; others need what they read."""
+        if conjunct.comparison is None or lifted != [conjunct.comparison[0]]:
+            return None
+        _, operator, name = conjunct.comparison
+        return self._version.variables[name].bucket if operator in OPERATORS else None
+
+    def _add_bucketed(self, conjunct: Conjunct, expression: Span, bucket: str) -> str:
+        """A condition on a column of buckets, which the two ends of a range share."""
+        assert conjunct.comparison is not None
+        source, (_, operator, name) = self._source, conjunct.comparison
+        written, same = source.text(expression), source.same(expression)
+        stored = bucket_sql(bucket, self._version.variables[name].type, written)
+        known = next((d for d in self.found if d.stored == stored), None)
+        if known is None:
+            known = Dimension(
+                f"__d{len(self.found)}", written, "", None, None, source.line(expression), stored
+            )
+            self.found.append(known)
+        self.conditions.append(
+            Condition(
+                sql=lift(source, conjunct.span, {same: known.column}, [expression]),
+                written=source.text(conjunct.span),
+                variables=conjunct.variables,
+                columns=(known.column,),
+                comparison=(known.column, operator, name),
+                line=source.line(conjunct.span),
+                bucket=bucket,
+            )
+        )
+        return known.column
+
     def _add_condition(self, conjunct: Conjunct, lifted: list[Span]) -> None:
         source, comparison = self._source, None
         if conjunct.comparison is not None and source.same(conjunct.comparison[0]) in self._columns:
@@ -97,5 +132,5 @@ class Dimensions:
             column = self._columns[text] = f"__d{len(self.found)}"
             declared = self._version.variables[variable].type.text if variable else None
             written, line = self._source.text(expression), self._source.line(expression)
-            self.found.append(Dimension(column, written, operator, variable, declared, line))
+            self.found.append(Dimension(column, written, operator, variable, declared, line, written))
         return self._columns[text]

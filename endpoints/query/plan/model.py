@@ -39,7 +39,8 @@ class Dimension:
     """A hidden column of the asset, and the text of the query that it holds.
 
     `variable` is set for a one-value dimension, whose rows are found by `column = value`; None for a column
-    that only conditions read. `type_text` is the variable's declared type.
+    that only conditions read. `type_text` is the variable's declared type. `stored` is what the column holds:
+    the expression, or the start of its bucket.
     """
 
     column: str
@@ -48,13 +49,15 @@ class Dimension:
     variable: str | None
     type_text: str | None
     line: int
+    stored: str
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
     """A conjunct evaluated at read time: `sql` over hidden columns, with the query's own placeholders.
 
-    It is left out of a request in which one of its variables is absent (optional).
+    It is left out of a request in which one of its variables is absent (optional). `bucket` is set where its
+    column holds buckets: then only a value on an edge has an answer here.
     """
 
     sql: str
@@ -64,6 +67,7 @@ class Condition:
     comparison: tuple[str, str, str] | None
     """(column, operator, variable) where the condition is `column operator {variable}`."""
     line: int
+    bucket: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,8 +69,12 @@ REASONS: dict[str, tuple[str, str]] = {
         "Write the condition on a column of the outer SELECT.",
     ),
     "bucket": (
-        "`bucket` of {what} is not materialized yet",
-        "Leave `bucket` out, or truncate the column in the query itself.",
+        "{what} has a `bucket`, and is used otherwise than as the bound of `>=` or `<` in a condition",
+        "Compare by `expression >= {{variable:Type}}` or `<`, or leave out `bucket`.",
+    ),
+    "bucket_zone": (
+        "where a bucket begins in {what} depends on rules about its clocks, which change",
+        "Compare a Date, `toDate(time) >= {{day:Date}}`, or use a smaller `bucket`, or a column in UTC.",
     ),
     "prewhere_final": (
         "a variable in PREWHERE of a FINAL read filters before rows are replaced",
