@@ -119,6 +119,9 @@ class Settings(BaseSettings):
     live_cache_bytes: Size = Field(
         64 * 2**20, description="Memory for live results that may be reused, per process."
     )
+    result_cache_bytes: Size = Field(
+        64 * 2**20, description="Memory for answers as they were sent, per process; 0: none are kept."
+    )
     live_memory_bytes: Size = Field(
         32 * 2**20, description="A live result larger than this goes to a temporary file until it is sent."
     )

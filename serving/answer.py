@@ -7,23 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
+from functools import lru_cache
 from time import perf_counter
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import orjson
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from endpoints.errors import FieldError, InputError
 from endpoints.formats import csv_rows, json_rows
 from endpoints.query.bind import Bound
 from endpoints.rows import Rows
 from serving.auth import Principal
+from serving.clock import Moment
 from serving.loaded import Served
 from serving.problems import HttpProblem
 from serving.request import Asked, Format
 
 Source = Literal["asset", "live", "stale"]
+RawHeader = tuple[bytes, bytes]
 
 MAX_AGE = 60  # seconds; a browser holds nothing for longer
 VARY = "Authorization, X-API-Key, Accept, Accept-Encoding, Origin"
@@ -40,8 +42,13 @@ class Wanted:
     bound: Bound
     limit: int
     format: Format
-    now: datetime
+    method: str
+    moment: Moment
     timings: dict[str, float] = field(default_factory=dict)  # milliseconds
+
+    @property
+    def now(self) -> datetime:
+        return self.moment.now
 
     def timed(self, part: str, since: float) -> None:
         """Note for `Server-Timing` that `part` took from `since` (perf_counter) until now."""
@@ -67,6 +74,27 @@ class Facts:
     live_error: str | None = None
 
 
+class Encoded(NamedTuple):
+    """Rows as a caller gets them: the body, and the headers that belong to it whenever it is sent."""
+
+    body: bytes
+    headers: tuple[RawHeader, ...]
+    rows: int
+
+
+@dataclass(slots=True)
+class Answer:
+    """A whole answer, ready to send. Header names are in lower case."""
+
+    status: int
+    headers: list[RawHeader]
+    body: bytes = b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
 def choose_format(asked: Asked, accept: str | None) -> Format:
     """The format that was asked for, or the best that `Accept` takes. HttpProblem 406."""
     chosen = asked.format or _accepted(accept)
@@ -84,68 +112,79 @@ def page_limit(served: Served, asked: Asked) -> int:
     return asked.limit or most
 
 
-def etag(wanted: Wanted, facts: Facts) -> str:
-    """A weak validator over all that decides the bytes."""
+def identity(wanted: Wanted, facts: Facts) -> str:
+    """A digest of all that decides the rows and their form."""
     asked, version = wanted.asked, wanted.served.version
     parts = (
         *(version.number, version.fingerprint, facts.tag, facts.source, facts.reason),
         *(wanted.bound.key, wanted.limit, asked.offset, wanted.format, asked.shape, asked.integers),
     )
-    return f'W/"{hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()}"'
+    return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 
-def not_modified(request: Request, wanted: Wanted, facts: Facts) -> Response | None:
-    """A 304 where the caller already holds this answer."""
-    if request.method == "POST":
-        return None
-    held = request.headers.get("if-none-match")
-    if held is None:
-        return None
-    tag = etag(wanted, facts)
-    if held.strip() != "*" and tag.removeprefix("W/") not in (
-        part.strip().removeprefix("W/") for part in held.split(",")
-    ):
-        return None
-    return Response(status_code=304, headers=headers(request, wanted, facts))
+def etag(identity: str) -> str:
+    """The weak validator of an answer."""
+    return f'W/"{identity}"'
 
 
-def encode(request: Request, wanted: Wanted, facts: Facts, rows: Rows) -> Response:
-    """The whole answer."""
+def is_held(if_none_match: bytes | None, tag: str) -> bool:
+    """Whether the caller holds the answer of that tag already, by its `If-None-Match`."""
+    if if_none_match is None:
+        return False
+    held = if_none_match.decode("latin-1").strip()
+    strong = tag.removeprefix("W/")
+    return held in (tag, "*") or strong in (part.strip().removeprefix("W/") for part in held.split(","))
+
+
+def encode(wanted: Wanted, facts: Facts, rows: Rows) -> Encoded:
+    """The whole answer's body."""
     begun = perf_counter()
     body = csv_rows(rows) if wanted.format == "csv" else _envelope(wanted, facts, rows)
     wanted.timed("encode", begun)
-    sent = headers(request, wanted, facts)
+    headers: list[RawHeader] = [
+        (b"content-type", MEDIA_TYPES[wanted.format].encode()),
+        (b"content-length", str(len(body)).encode()),
+    ]
     if wanted.format != "json":
-        sent["X-Endpoint-Has-More"] = "true" if rows.has_more else "false"
-    return Response(body, headers=sent, media_type=MEDIA_TYPES[wanted.format])
+        headers.append((b"x-endpoint-has-more", b"true" if rows.has_more else b"false"))
+    return Encoded(body, tuple(headers), rows.table.num_rows)
 
 
-def headers(request: Request, wanted: Wanted, facts: Facts) -> dict[str, str]:
-    """Every header of an answer or of its 304."""
-    version = wanted.served.version
-    sent = {
-        "X-Endpoint-Source": facts.source,
-        "X-Endpoint-Version": str(version.number),
-        "Vary": VARY,
-        **wanted.served.headers,
-    }
+def headers(wanted: Wanted, facts: Facts, tag: str) -> list[RawHeader]:
+    """What every answer says of itself, its 304 too."""
+    sent = [
+        (b"x-endpoint-source", facts.source.encode()),
+        (b"x-endpoint-version", str(wanted.served.version.number).encode()),
+        (b"vary", VARY.encode()),
+        *wanted.served.raw_headers,
+    ]
     if facts.reason is not None:
-        sent["X-Endpoint-Reason"] = facts.reason
+        sent.append((b"x-endpoint-reason", facts.reason.encode()))
     if facts.live_error is not None:
-        sent["X-Endpoint-Live-Error"] = facts.live_error
+        sent.append((b"x-endpoint-live-error", facts.live_error.encode()))
     if facts.is_cached:
-        sent["Age"] = str(int(facts.age))
+        sent.append((b"age", str(int(facts.age)).encode()))
     if facts.last_refresh is not None:
-        sent["X-Endpoint-Data-Age"] = str(max(0, int((wanted.now - facts.last_refresh).total_seconds())))
-        sent["Last-Modified"] = format_datetime(facts.last_refresh.astimezone(UTC), usegmt=True)
-    if request.method == "POST":
-        sent["Cache-Control"] = "no-store"
+        age = max(0, int((wanted.now - facts.last_refresh).total_seconds()))
+        sent += (
+            (b"x-endpoint-data-age", str(age).encode()),
+            (b"last-modified", _http_date(facts.last_refresh)),
+        )
+    if wanted.method == "POST":
+        sent.append((b"cache-control", b"no-store"))
     else:
-        sent["Cache-Control"] = _cache_control(wanted, facts)
-        sent["ETag"] = etag(wanted, facts)
-    if wanted.timings:
-        sent["Server-Timing"] = ", ".join(f"{part};dur={ms:.1f}" for part, ms in wanted.timings.items())
+        sent += ((b"cache-control", _cache_control(wanted, facts).encode()), (b"etag", tag.encode()))
     return sent
+
+
+def server_timing(timings: Mapping[str, float]) -> bytes:
+    """The value of `Server-Timing`."""
+    return ", ".join(f"{part};dur={ms:.2f}" for part, ms in timings.items()).encode()
+
+
+@lru_cache(maxsize=1024)
+def _http_date(at: datetime) -> bytes:
+    return format_datetime(at.astimezone(UTC), usegmt=True).encode()
 
 
 def instant(at: datetime | None) -> str | None:

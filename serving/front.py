@@ -1,7 +1,8 @@
 """The outermost layer: what every answer has, whoever made it.
 
-A request id on each; OPTIONS and CORS answered without a key, since browsers ask before they send one; HEAD
-without a body; an exception that nothing else knew as a problem, with its trace in the log alone.
+A request id on each, and how long it took; OPTIONS and CORS answered without a key, since browsers ask
+before they send one; HEAD without a body; an exception that nothing else knew as a problem, with its trace in
+the log alone.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Collection
+from time import perf_counter
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -80,6 +82,7 @@ class _Sender:
     def __init__(self, scope: Scope, send: Send, headers: dict[str, str]) -> None:
         self._scope, self._send, self._headers = scope, send, headers
         self._bare = scope["method"] == "HEAD"
+        self._begun = perf_counter()
         self.started = False
 
     async def __call__(self, message: Message) -> None:
@@ -87,6 +90,8 @@ class _Sender:
             self.started = True
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self._scope["request_id"]
+            if "server-timing" not in headers:
+                headers["Server-Timing"] = f"total;dur={(perf_counter() - self._begun) * 1000:.2f}"
             headers.update(self._headers)
             if self._headers:
                 headers.add_vary_header("Origin")

@@ -39,7 +39,10 @@ Key = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What one live run answers. `key` tells identical ones; `statement` may ask the warehouse and block."""
+    """What one live run answers. `key` tells identical ones; `statement` may ask the warehouse and block.
+
+    `pay` is called where a run has to be started, and may refuse by raising.
+    """
 
     key: Key
     statement: Callable[[], Statement]
@@ -48,6 +51,7 @@ class Question:
     offset: int
     keep_for: timedelta
     queue_for: timedelta
+    pay: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,13 @@ class LiveRows:
     ended: float  # monotonic seconds
     keep_for: timedelta
 
-    def age(self) -> float:
-        """Seconds since the result was whole."""
-        return time.monotonic() - self.ended
+    def age(self, at: float | None = None) -> float:
+        """Seconds since the result was whole, now or at a monotonic time."""
+        return max(0.0, (time.monotonic() if at is None else at) - self.ended)
 
-    def left(self) -> float:
+    def left(self, at: float | None = None) -> float:
         """Seconds for which it may still be reused."""
-        return self.keep_for.total_seconds() - self.age()
+        return self.keep_for.total_seconds() - self.age(at)
 
 
 class Slow(Exception):
@@ -171,6 +175,7 @@ class LiveRuns:
     def _start(self, question: Question) -> _Run:
         if self._unfinished >= self._most:
             raise LiveQueueFull("as many live queries run and wait as may")
+        question.pay()
         query = _Query()
         run = _Run(query, asyncio.create_task(self._execute(question, query)))
         self._unfinished += 1

@@ -23,6 +23,7 @@ class Served:
     plan: Plan | None
     refused: tuple[str, ...]  # the codes of why there is no plan
     headers: Mapping[str, str]  # Deprecation, Sunset, Link
+    raw_headers: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def successor(self) -> int | None:
@@ -101,13 +102,14 @@ class Loaded:
 
 def _served(endpoint: Endpoint, version: Version) -> Served:
     headers = _lifecycle(endpoint, version)
+    raw = tuple((name.lower().encode(), value.encode()) for name, value in headers.items())
     if version.materialize is None:
-        return Served(endpoint, version, None, (), headers)
+        return Served(endpoint, version, None, (), headers, raw)
     match make_plan(version):
         case Refused(reasons=reasons):
-            return Served(endpoint, version, None, tuple(reason.code for reason in reasons), headers)
+            return Served(endpoint, version, None, tuple(reason.code for reason in reasons), headers, raw)
         case plan:
-            return Served(endpoint, version, plan, (), headers)
+            return Served(endpoint, version, plan, (), headers, raw)
 
 
 def _successor(endpoint: Endpoint, version: Version) -> int | None:

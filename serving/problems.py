@@ -73,6 +73,10 @@ KINDS: Mapping[str, Kind] = {
     "unsupported_media_type": Kind(
         415, "Unsupported media type", "Send the body as Content-Type: application/json."
     ),
+    "rate_limited": Kind(429, "Too many requests", "The rate of this key or endpoint is spent.", 1),
+    "live_rate_limited": Kind(
+        429, "Too many live runs", "The rate at which live queries may be started is spent.", 1, "rate"
+    ),
     "internal": Kind(500, "Internal error", "Something broke on our side; it is logged under X-Request-Id."),
     "starting": Kind(503, "Starting", "The service has not read the lake yet.", 1),
     "keys_unavailable": Kind(503, "Keys unavailable", "Keys cannot be checked at the moment.", 5),
@@ -137,6 +141,13 @@ class HttpProblem(EndpointsError):
         self.detail = detail or self.kind.detail
         self.errors, self.headers, self.extra = tuple(errors), dict(headers or {}), dict(extra or {})
         super().__init__(f"{code}: {self.detail}")
+
+
+class LiveRateSpent(HttpProblem):
+    """Live queries have been started as often as may be. What raises it gives the headers."""
+
+    def __init__(self, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__("live_rate_limited", headers=headers)
 
 
 def code_of(error: BaseException) -> str:

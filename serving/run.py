@@ -1,6 +1,7 @@
 """The path of a request for rows, top to bottom.
 
-    authenticate → resolve the version → bind the variables → asset or live → conditional → rows → encode
+    authenticate → resolve the version → bind the variables → limit → conditional → cache → asset or live
+      → encode → record
 
 What decides between asset and live is `endpoints.freshness`: here it is only followed.
 """
@@ -9,19 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import time
+from collections.abc import Coroutine, Hashable
+from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import TypeVar
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
 from endpoints import freshness
 from endpoints.errors import (
     Corrupt,
+    EndpointsError,
     FieldError,
     InputError,
     StoreUnavailable,
@@ -37,17 +39,26 @@ from endpoints.rows import Rows
 from endpoints.warehouse.protocol import Caps, Statement
 from serving.answer import (
     MAX_AGE,
+    Answer,
     Facts,
+    RawHeader,
     Source,
     Wanted,
     choose_format,
     encode,
-    not_modified,
+    etag,
+    headers,
+    identity,
+    is_held,
     page_limit,
+    server_timing,
 )
+from serving.auth import Principal
 from serving.live import LiveRows, Question, Slow
-from serving.problems import HttpProblem, LiveQueueFull, live_error_of
-from serving.request import gathered, read_body, read_query, refuse_body
+from serving.loaded import Served
+from serving.problems import HttpProblem, LiveQueueFull, LiveRateSpent, live_error_of, response_of
+from serving.record import RunRecord
+from serving.request import Call, gathered, read_body, read_query, refuse_body
 from serving.service import Service
 
 log = logging.getLogger(__name__)
@@ -68,57 +79,139 @@ class Decision:
     fallback: bool = False
 
 
-async def run_endpoint(request: Request) -> Response:
-    """`GET|HEAD|POST …/endpoints/{name}/run`."""
-    service: Service = request.app.state.service
-    wanted = await _wanted(service, request)
-    manifest = service.assets.manifest(wanted.served.version)
-    decision = _decide(service, wanted, manifest)
+@dataclass(slots=True)
+class Trail:
+    """What is known of a run while it goes on, for its record and for `Server-Timing`."""
+
+    at: float = field(default_factory=time.time)
+    begun: float = field(default_factory=perf_counter)
+    principal: Principal | None = None
+    served: Served | None = None
+    facts: Facts | None = None
+    cached: bool = False
+    rows: int = 0
+    bytes: int = 0
+    limits: tuple[RawHeader, ...] = ()
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def record(self, principal: Principal, status: int) -> RunRecord:
+        """The record of the run, which has ended."""
+        served, facts = self.served, self.facts
+        return RunRecord(
+            self.at,
+            served.endpoint.name if served else "",
+            served.version.number if served else None,
+            principal.id,
+            facts.source if facts else None,
+            facts.reason if facts else None,
+            status,
+            perf_counter() - self.begun,
+            self.rows,
+            self.bytes,
+            self.cached,
+        )
+
+
+class RunEndpoint:
+    """`GET|HEAD|POST …/endpoints/{name}/run`, as an ASGI application."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service: Service = scope["app"].state.service
+        trail = Trail()
+        answer = await _answer_or_problem(service, Request(scope, receive), trail)
+        trail.timings["total"] = (perf_counter() - trail.begun) * 1000
+        answer.headers += (*trail.limits, (b"server-timing", server_timing(trail.timings)))
+
+        async def counted(message: Message) -> None:
+            if scope["method"] != "HEAD":
+                trail.bytes += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            await answer(scope, receive, counted)
+        finally:
+            if trail.principal is not None:
+                service.records.record(trail.record(trail.principal, answer.status))
+
+
+async def _answer_or_problem(service: Service, request: Request, trail: Trail) -> Answer:
+    try:
+        return await _answer(service, request, trail)
+    except Exception as error:
+        if not isinstance(error, EndpointsError):
+            log.exception("request %s failed", request.scope["request_id"])
+        response = response_of(error)
+        return Answer(response.status_code, list(response.raw_headers), bytes(response.body))
+
+
+async def _answer(service: Service, request: Request, trail: Trail) -> Answer:
+    """Every step in its order."""
+    principal = trail.principal = await _authenticate(service, request, trail)
+    call = await _read(request)
+    served = trail.served = _resolve(service, principal, request, call)
+    wanted = await _bind(service, request, principal, call, served, trail)
+    trail.limits = service.limits.admit(principal, served, wanted.asked.refresh)
+    decision = decide(service, wanted, service.assets.manifest(served.version))
     while decision.source != "live":
         try:
-            return await _asset(service, request, wanted, decision)
+            return await _asset(service, request, trail, wanted, decision)
         except (Corrupt, StoreUnavailable) as error:
             decision = await _after_corruption(service, wanted, decision, error)
         except Unservable as error:
             level = logging.DEBUG if isinstance(error, Unaligned) else logging.WARNING
-            log.log(level, "%s: not answered from its asset: %s", wanted.served.version.key, error)
+            log.log(level, "%s: not answered from its asset: %s", served.version.key, error)
             live = Decision("live", error.reason, decision.standing, decision.manifest)
             decision = _live_unless_never(wanted, live)
-    return await _live(service, request, wanted, decision)
+    return await _live(service, request, trail, wanted, decision)
 
 
-async def _wanted(service: Service, request: Request) -> Wanted:
-    """Who asks, for which version, with which values. Nothing has been read or run yet."""
-    begun = perf_counter()
+async def _authenticate(service: Service, request: Request, trail: Trail) -> Principal:
     principal = await service.keys.authenticate(request.scope["headers"])
+    trail.timings["auth"] = (perf_counter() - trail.begun) * 1000
     principal.require("run")
-    now = datetime.now(UTC)
-    endpoint = service.loaded.find(request.path_params["name"], principal)
+    return principal
+
+
+async def _read(request: Request) -> Call:
+    """What was sent, before anything of it is believed."""
     if request.method == "POST":
-        call = await read_body(request)
-    else:
-        refuse_body(request)
-        call = read_query(request.scope["query_string"])
-    served = endpoint.version(call.version, now.date())
+        return await read_body(request)
+    refuse_body(request)
+    return read_query(request.scope["query_string"])
+
+
+def _resolve(service: Service, principal: Principal, request: Request, call: Call) -> Served:
+    """The version that is asked for. HttpProblem 404, 410, 503."""
+    endpoint = service.loaded.find(request.path_params["name"], principal)
+    return endpoint.version(call.version, service.clock().now.date())
+
+
+async def _bind(
+    service: Service, request: Request, principal: Principal, call: Call, served: Served, trail: Trail
+) -> Wanted:
+    """Typed values for every variable and option. InputError for all that is wrong; pins' own errors."""
+    begun, moment = perf_counter(), service.clock()
     wrong: list[FieldError] = []
     asked = call.ask(served.version, wrong)
     if asked.client_query_id is not None and "x-request-id" not in request.headers:
         request.scope["request_id"] = asked.client_query_id
     timezone = await service.timezone(served.version)
     with gathered(wrong):
-        bound = bind(served.version, asked.variables, pins=principal.pins, now=now, timezone=timezone)
+        bound = bind(served.version, asked.variables, pins=principal.pins, now=moment.now, timezone=timezone)
     with gathered(wrong):
         limit = page_limit(served, asked)
     with gathered(wrong):
         form = choose_format(asked, request.headers.get("accept"))
     if wrong:
         raise InputError(wrong)
-    wanted = Wanted(principal, served, asked, bound, limit, form, now)
+    wanted = Wanted(
+        principal, served, asked, bound, limit, form, request.method, moment, timings=trail.timings
+    )
     wanted.timed("bind", begun)
     return wanted
 
 
-def _decide(service: Service, wanted: Wanted, manifest: Manifest | None) -> Decision:
+def decide(service: Service, wanted: Wanted, manifest: Manifest | None) -> Decision:
     """Asset or live, and why. HttpProblem 503 `no_asset` where neither may answer."""
     version, plan = wanted.served.version, wanted.served.plan
     standing = freshness.standing(version, manifest, wanted.now)
@@ -157,15 +250,33 @@ def _no_asset(reason: str | None) -> HttpProblem:
 
 
 async def _asset(
-    service: Service, request: Request, wanted: Wanted, decision: Decision, live_error: str | None = None
-) -> Response:
-    """Answer from the published files. Raises Corrupt, StoreUnavailable."""
+    service: Service,
+    request: Request,
+    trail: Trail,
+    wanted: Wanted,
+    decision: Decision,
+    live_error: str | None = None,
+) -> Answer:
+    """Answer from the published files. Raises Corrupt, StoreUnavailable, Unservable."""
+    facts = asset_facts(wanted, decision, live_error)
+    if (known := _known(service, request, trail, wanted, facts)) is not None:
+        return known
     manifest, plan = decision.manifest, wanted.served.plan
     assert manifest is not None
     assert plan is not None
+    begun = perf_counter()
+    rows = await service.assets.read(manifest, plan, wanted.bound, wanted.limit, wanted.asked.offset)
+    wanted.timed("asset", begun)
+    return await _encoded(service, trail, wanted, facts, rows)
+
+
+def asset_facts(wanted: Wanted, decision: Decision, live_error: str | None = None) -> Facts:
+    """What an answer from the asset says of itself."""
+    manifest = decision.manifest
+    assert manifest is not None
     source: Source = "asset" if decision.source == "asset" else "stale"
     newest = max(manifest.partitions.values(), key=lambda entry: entry.as_of, default=None)
-    facts = Facts(
+    return Facts(
         source,
         decision.reason,
         decision.standing.last_refresh,
@@ -174,12 +285,37 @@ async def _asset(
         max_age=_promise_left(wanted, decision) if source == "asset" else 0,
         live_error=live_error,
     )
-    if (response := not_modified(request, wanted, facts)) is not None:
-        return response
-    begun = perf_counter()
-    rows = await service.assets.read(manifest, plan, wanted.bound, wanted.limit, wanted.asked.offset)
-    wanted.timed("asset", begun)
-    return await _encode(request, wanted, facts, rows)
+
+
+def _known(service: Service, request: Request, trail: Trail, wanted: Wanted, facts: Facts) -> Answer | None:
+    """A 304 where the caller holds the answer, its bytes where we do. Neither touches data."""
+    trail.facts = facts
+    name = identity(wanted, facts)
+    held = request.headers.get("if-none-match")
+    if wanted.method != "POST" and held is not None and is_held(held.encode("latin-1"), etag(name)):
+        trail.cached = True
+        return Answer(304, headers(wanted, facts, etag(name)))
+    if wanted.asked.refresh != "cache":
+        return None
+    encoded = service.results.get(_kept_as(name, facts))
+    if encoded is None:
+        return None
+    trail.cached, trail.rows = True, encoded.rows
+    return Answer(200, [*headers(wanted, facts, etag(name)), *encoded.headers], encoded.body)
+
+
+def _kept_as(name: str, facts: Facts) -> Hashable:
+    """The key of an answer's bytes: what decides the rows and their form, and what the body says of them."""
+    return name, facts.last_refresh, facts.execution_id, facts.is_cached
+
+
+def _promise_left(wanted: Wanted, decision: Decision) -> float:
+    """Seconds for which the asset stays fresh. Closed partitions and held snapshots do at any age."""
+    refreshed = decision.standing.last_refresh
+    if refreshed is None:
+        return MAX_AGE
+    left = (refreshed + wanted.served.version.freshness - wanted.now).total_seconds()
+    return left if left > 0 else MAX_AGE
 
 
 async def _after_corruption(
@@ -193,61 +329,68 @@ async def _after_corruption(
     if known is not None and isinstance(error, Corrupt):
         newest = await service.assets.reload(wanted.served.version)
         if newest is not None and newest.number > known.number:
-            return _decide(service, wanted, newest)
+            return decide(service, wanted, newest)
         service.assets.mark_corrupt(known, error)
     return _live_unless_never(wanted, Decision("live", "corrupt", decision.standing, decision.manifest))
 
 
-def _promise_left(wanted: Wanted, decision: Decision) -> float:
-    """Seconds for which the asset stays fresh. Closed partitions and held snapshots do at any age."""
-    refreshed = decision.standing.last_refresh
-    if refreshed is None:
-        return MAX_AGE
-    left = (refreshed + wanted.served.version.freshness - wanted.now).total_seconds()
-    return left if left > 0 else MAX_AGE
-
-
-async def _live(service: Service, request: Request, wanted: Wanted, decision: Decision) -> Response:
+async def _live(
+    service: Service, request: Request, trail: Trail, wanted: Wanted, decision: Decision
+) -> Answer:
     """Answer from ClickHouse, or from the older asset where ClickHouse is slow or fails and there is one."""
     version, question = wanted.served.version, _question(service, wanted, decision)
     if wanted.asked.refresh == "cache" and (kept := service.live.kept(question.key)) is not None:
-        return await _live_answer(request, wanted, decision, kept, cached=True)
+        return await _live_answer(service, request, trail, wanted, decision, kept, cached=True)
     begun = perf_counter()
     patience = service.settings.live_wait if decision.fallback else None
     try:
         live = await _until_gone(request, service.live.fetch(question, patience=patience))
-    except (Slow, LiveQueueFull, WarehouseError, UnsupportedType) as error:
+    except (Slow, LiveQueueFull, LiveRateSpent, WarehouseError, UnsupportedType) as error:
         wanted.timed("live", begun)
         live_error = "slow" if isinstance(error, Slow) else live_error_of(error)
         log.warning("request %s: %s: live %s", request.scope["request_id"], version.key, live_error)
         if not decision.fallback:
             raise
         try:
-            return await _asset(service, request, wanted, decision, live_error)
+            return await _asset(service, request, trail, wanted, decision, live_error)
         except (Corrupt, StoreUnavailable, Unservable):
             if not isinstance(error, Slow):
                 raise error from None
         live = await _until_gone(request, service.live.fetch(question))
     wanted.timed("live", begun)
-    return await _live_answer(request, wanted, decision, live, cached=False)
+    return await _live_answer(service, request, trail, wanted, decision, live, cached=False)
 
 
 async def _live_answer(
-    request: Request, wanted: Wanted, decision: Decision, live: LiveRows, *, cached: bool
-) -> Response:
-    facts = Facts(
+    service: Service,
+    request: Request,
+    trail: Trail,
+    wanted: Wanted,
+    decision: Decision,
+    live: LiveRows,
+    *,
+    cached: bool,
+) -> Answer:
+    facts = live_facts(wanted, decision, live, cached=cached)
+    if (known := _known(service, request, trail, wanted, facts)) is not None:
+        return known
+    trail.cached = cached
+    return await _encoded(service, trail, wanted, facts, live.rows)
+
+
+def live_facts(wanted: Wanted, decision: Decision, live: LiveRows, *, cached: bool) -> Facts:
+    """What a live answer says of itself."""
+    at = wanted.moment.tick
+    return Facts(
         "live",
         decision.reason,
         live.started,
         execution_id=live.query_id,
         tag=live.digest,
-        max_age=live.left(),
+        max_age=live.left(at),
         is_cached=cached,
-        age=live.age(),
+        age=live.age(at),
     )
-    if (response := not_modified(request, wanted, facts)) is not None:
-        return response
-    return await _encode(request, wanted, facts, live.rows)
 
 
 def _question(service: Service, wanted: Wanted, decision: Decision) -> Question:
@@ -262,6 +405,7 @@ def _question(service: Service, wanted: Wanted, decision: Decision) -> Question:
         offset=asked.offset,
         keep_for=version.cache,
         queue_for=version.limits.timeout,
+        pay=partial(service.limits.pay_live, wanted.principal, wanted.served),
     )
 
 
@@ -272,11 +416,18 @@ def _statement(service: Service, wanted: Wanted) -> Statement:
     return live_statement(wanted.bound, total_order=len(columns), at_most=at_most)
 
 
-async def _encode(request: Request, wanted: Wanted, facts: Facts, rows: Rows) -> Response:
+async def _encoded(service: Service, trail: Trail, wanted: Wanted, facts: Facts, rows: Rows) -> Answer:
+    """The rows in their format, kept for whoever asks the same."""
     if rows.table.num_rows <= INLINE_ROWS:
-        return encode(request, wanted, facts, rows)
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(None, encode, request, wanted, facts, rows)
+        encoded = encode(wanted, facts, rows)
+    else:
+        loop = asyncio.get_running_loop()
+        encoded = await loop.run_in_executor(None, encode, wanted, facts, rows)
+    name = identity(wanted, facts)
+    if facts.source != "live" or facts.is_cached:  # whoever asks after a live run hears that it is reused
+        service.results.put(_kept_as(name, facts), encoded)
+    trail.facts, trail.rows = facts, encoded.rows
+    return Answer(200, [*headers(wanted, facts, etag(name)), *encoded.headers], encoded.body)
 
 
 async def _until_gone(request: Request, work: Coroutine[None, None, T]) -> T:

@@ -22,9 +22,13 @@ from endpoints.warehouse import open_warehouse
 from endpoints.warehouse.protocol import Statement, Warehouse
 from serving.assets import Assets
 from serving.auth import KeyRing
+from serving.clock import Clock
+from serving.limits import Limits, Unlimited
 from serving.live import LiveRuns
 from serving.loaded import Loaded
 from serving.pulse import Pulse
+from serving.record import NoRecords, Records
+from serving.results import Results
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +43,10 @@ class Service:
     ) -> None:
         self.settings, self.loaded, self.assets, self.keys = settings, loaded, assets, keys
         self.warehouse = warehouse
+        self.clock = Clock()
+        self.limits: Limits = Unlimited()
+        self.records: Records = NoRecords()
+        self.results = Results(settings.result_cache_bytes)
         self.live = LiveRuns(
             warehouse,
             concurrency=settings.live_at_once,

@@ -240,10 +240,19 @@ class Stand:
         self.definitions = load_definitions(settings.defs)
         self.keys = KeyStore.open(settings)
         _, self.key = self.keys.create("everything", scopes=("run", "read", "admin"))
+        self.prepare: list[Callable[[Service], None]] = []  # what is to be done with a service that opens
+        self.services: list[Service] = []
 
     @property
     def app(self) -> Any:
-        return create_app(self.settings, open_service=lambda s: Service.open(s, warehouse=self.warehouse))
+        return create_app(self.settings, open_service=self._open)
+
+    def _open(self, settings: Settings) -> Service:
+        service = Service.open(settings, warehouse=self.warehouse)
+        for prepare in self.prepare:
+            prepare(service)
+        self.services.append(service)
+        return service
 
     def version(self, key: str) -> Version:
         return self.definitions.version(key)

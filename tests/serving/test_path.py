@@ -1,0 +1,183 @@
+"""The steps of a request's path, by what each one spares the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import httpx
+
+from serving.answer import Encoded
+from serving.problems import HttpProblem, LiveRateSpent
+from serving.record import RunRecord
+from serving.results import OVERHEAD, Results
+from serving.service import Service
+
+Serve = Callable[..., httpx.Client]
+URL = "/endpoints/usage/run?customer_id=acme"
+LIMIT_HEADERS = ((b"ratelimit", b'"key";r=7'), (b"ratelimit-policy", b'"key";q=9;w=60'))
+
+
+class Recorded:
+    """The records of a service's runs."""
+
+    def __init__(self, service: Service) -> None:
+        self.runs: list[RunRecord] = []
+        service.records = self
+
+    def record(self, run: RunRecord) -> None:
+        self.runs.append(run)
+
+
+class Limited:
+    """Limits that a test sets."""
+
+    def __init__(self) -> None:
+        self.spent = self.live_spent = False
+        self.admitted: list[tuple[str, str, str]] = []
+
+    def admit(self, principal, served, refresh) -> tuple[tuple[bytes, bytes], ...]:
+        self.admitted.append((principal.name, served.version.key, refresh))
+        if self.spent:
+            raise HttpProblem("rate_limited", headers={"Retry-After": "17", "RateLimit": "spent"})
+        return LIMIT_HEADERS
+
+    def pay_live(self, principal, served) -> None:
+        if self.live_spent:
+            raise LiveRateSpent(headers={"Retry-After": "9"})
+
+
+def limited(stand) -> Limited:
+    limits = Limited()
+    stand.prepare.append(lambda service: setattr(service, "limits", limits))
+    return limits
+
+
+def recorded(stand) -> list[RunRecord]:
+    runs: list[RunRecord] = []
+    stand.prepare.append(lambda service: setattr(Recorded(service), "runs", runs))
+    return runs
+
+
+def test_a_known_answer_touches_no_data(stand, serve: Serve) -> None:
+    stand.publish("usage@2")
+    client = serve()
+    first = client.get(URL)
+    for file in stand.files("usage@2"):
+        file.unlink()  # whoever reads now will notice
+    stand.services[0].assets._reader._groups.__init__(0)  # nothing is decoded any more
+    again = client.get(URL)
+    assert again.content == first.content
+    assert {**again.headers, "server-timing": "", "x-request-id": "", "x-endpoint-data-age": ""} == {
+        **first.headers,
+        "server-timing": "",
+        "x-request-id": "",
+        "x-endpoint-data-age": "",
+    }
+    assert "asset" not in again.headers["server-timing"]
+    forced = client.get(f"{URL}&refresh=force")
+    assert (forced.json()["source"], forced.json()["reason"]) == ("live", "corrupt")
+
+
+def test_a_new_snapshot_is_another_answer(stand, serve: Serve) -> None:
+    stand.publish("usage@2")
+    client = serve()
+    before = client.get(URL).headers["etag"]
+    stand.publish("usage@2")
+    stand.until(lambda: client.get(URL).headers["etag"] != before)
+
+
+def test_results_stay_within_their_budget() -> None:
+    results = Results(10 * (OVERHEAD + 100))
+    for number in range(50):
+        results.put(number, Encoded(bytes(100), (), 1))
+        results.get(0)
+    assert len(results) == 10
+    assert results.get(0) is not None
+    assert results.get(49) is not None
+    assert results.get(30) is None
+    results.put("large", Encoded(bytes(5 * (OVERHEAD + 100)), (), 1))
+    assert results.get("large") is None
+    results.put(49, Encoded(bytes(100), (), 1))
+    assert results.held_bytes == 10 * (OVERHEAD + 100)
+    assert Results(0).get(1) is None
+
+
+def test_limits_come_after_the_input_and_before_the_data(stand, serve: Serve) -> None:
+    stand.publish("usage@2")
+    limits = limited(stand)
+    client = serve()
+    wrong = client.get("/endpoints/usage/run")
+    assert (wrong.status_code, limits.admitted) == (400, [])
+    first = client.get(URL)
+    for answer in (
+        first,
+        client.get(URL),
+        client.get(URL, headers={"If-None-Match": first.headers["etag"]}),
+        client.get("/endpoints/failing/run?at=3"),
+    ):
+        assert answer.headers["ratelimit"] == '"key";r=7', answer.status_code
+        assert answer.headers["ratelimit-policy"] == '"key";q=9;w=60'
+    assert limits.admitted[0] == ("everything", "usage@2", "cache")
+    limits.spent = True
+    refused = client.get(URL)
+    assert (refused.status_code, refused.json()["code"]) == (429, "rate_limited")
+    assert (refused.headers["retry-after"], refused.headers["ratelimit"]) == ("17", "spent")
+
+
+def test_only_a_request_that_starts_a_query_pays_for_it(stand, serve: Serve) -> None:
+    limits = limited(stand)
+    client = serve()
+    live = "/endpoints/numbers/run?n=2"
+    assert client.get(live).status_code == 200
+    limits.live_spent = True
+    assert client.get(live).json()["is_cached"] is True
+    refused = client.get(f"{live}&refresh=force")
+    assert (refused.status_code, refused.json()["code"]) == (429, "live_rate_limited")
+    assert refused.headers["retry-after"] == "9"
+    stand.publish("usage@2", age=timedelta(hours=5))
+    client = serve()
+    stale = client.get(URL)
+    assert (stale.json()["source"], stale.headers["x-endpoint-live-error"]) == ("stale", "rate")
+
+
+def test_every_run_leaves_one_record(stand, serve: Serve) -> None:
+    stand.publish("usage@2")
+    runs = recorded(stand)
+    client = serve()
+    first = client.get(URL)
+    known = client.get(URL)
+    client.get(URL, headers={"If-None-Match": first.headers["etag"]})
+    client.head(URL)
+    client.get("/endpoints/usage/run?customer_id=")
+    client.get("/endpoints/nowhere/run")
+    live = client.get("/endpoints/numbers/run?n=2")
+    client.get(URL, headers={"X-API-Key": "ep_0000000000000000_" + "a" * 43})
+    stand.until(lambda: len(runs) >= 7)
+    key_id = stand.key.split("_")[1]
+    size = len(first.content)
+    assert [run[1:7] + run[8:] for run in runs] == [
+        ("usage", 2, key_id, "asset", None, 200, 3, size, False),
+        ("usage", 2, key_id, "asset", None, 200, 3, len(known.content), True),
+        ("usage", 2, key_id, "asset", None, 304, 0, 0, True),
+        ("usage", 2, key_id, "asset", None, 200, 3, 0, True),
+        ("usage", 2, key_id, None, None, 400, 0, runs[4].bytes, False),
+        ("", None, key_id, None, None, 404, 0, runs[5].bytes, False),
+        ("numbers", 1, key_id, "live", "not_materialized", 200, 2, len(live.content), False),
+    ]
+    assert all(run.bytes > 0 for run in runs[4:6])
+    assert all(0 < run.duration < 30 for run in runs)
+
+
+def test_every_answer_tells_how_long_it_took(stand, serve: Serve) -> None:
+    client = serve()
+    for path in (
+        "/healthz",
+        "/readyz",
+        "/endpoints",
+        "/nope",
+        "/endpoints/usage/run",
+        "/endpoints/numbers/run?n=1",
+    ):
+        assert "total;dur=" in client.get(path).headers["server-timing"], path
+    assert "total;dur=" in client.options("/endpoints").headers["server-timing"]
