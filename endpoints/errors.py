@@ -15,6 +15,7 @@ EndpointsError
 ├── LakeError
 │   ├── Unservable         this request's answer cannot be made of the asset now: it runs live
 │   │   └── Unaligned      a bound lies within a bucket
+│   ├── NoSnapshot         there is no such snapshot to go back to, or not all of it
 │   ├── StoreUnavailable   the object store does not answer
 │   ├── StoreUnsafe        the store ignores create-if-absent: refused at start
 │   └── Corrupt            a published object is not what was published
@@ -137,6 +138,10 @@ class Unaligned(Unservable):
     """The asset stores buckets, and a bound is not on the edge of one."""
 
     reason: ClassVar[str] = "unaligned"
+
+
+class NoSnapshot(LakeError):
+    """The snapshot asked for never was, has been collected, or cannot be served. Nothing has changed."""
 
 
 class StoreUnavailable(LakeError):

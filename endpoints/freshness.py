@@ -145,7 +145,7 @@ def standing(
     used = [(piece, entry) for piece, entry in entries if _fits(version, entry)]
     aging = [entry.as_of for piece, entry in used if not _settled(piece, entry)]
     return Standing(
-        state=Fresh(held=True) if manifest.held and not _changed(verdicts) else _worst(verdicts),
+        state=_worst(verdicts),
         last_refresh=min(aging or [entry.as_of for _, entry in used], default=None),
         usable=len(used) + sum(_begins(version, manifest, piece, now) for piece in slices) == len(slices),
         rows=sum(entry.rows for _, entry in used) if used else None,
@@ -192,10 +192,12 @@ def _slices(version: Version, now: datetime, touched: Collection[str] | None) ->
 
 
 def _verdict(version: Version, manifest: Manifest, piece: _Slice, now: datetime) -> State:
+    entry = manifest.partitions.get(piece.key)
+    if manifest.held and entry is not None and _fits(version, entry):
+        return Fresh(held=True)  # whatever its age; what it has not got is not fresh: no rows may be left out
     failure = manifest.failures.get(piece.key)
     if failure is not None and failure.fingerprint == version.fingerprint:
         return _after(failure)
-    entry = manifest.partitions.get(piece.key)
     if entry is None:
         return Fresh() if _begins(version, manifest, piece, now) else Missing()
     if not _fits(version, entry):
@@ -245,10 +247,6 @@ def _is_due(version: Version, manifest: Manifest | None, piece: _Slice) -> bool:
     return failed or entry is None or not _fits(version, entry) or not _settled(piece, entry)
 
 
-def _changed(verdicts: list[State]) -> bool:
-    return any(isinstance(v, Missing) and v.changed for v in verdicts)
-
-
 def _worst(verdicts: list[State]) -> State:
     """Failed > Breached > Missing > Stale > Fresh; of two alike, the one that says more."""
     return max(verdicts, key=_weight, default=Fresh())
@@ -258,5 +256,5 @@ def _weight(state: State) -> tuple[int, timedelta, bool]:
     return (
         _BEST_FIRST.index(type(state)),
         state.age if isinstance(state, Stale) else timedelta(0),
-        state.changed if isinstance(state, Missing) else False,
+        bool(getattr(state, "changed", False) or getattr(state, "held", False)),
     )

@@ -157,6 +157,11 @@ class Settings(BaseSettings):
         10, ge=1, description="Newest published snapshots of a version that collection never touches."
     )
 
+    run_retention: Duration = Field(
+        timedelta(days=30),
+        description="How long Dagster's ended runs are kept, but for those that made what is there last.",
+    )
+
     @field_validator("secret")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:

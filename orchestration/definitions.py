@@ -9,6 +9,7 @@ from endpoints.settings import Settings, load_settings
 from orchestration.assets import broken_assets, version_assets
 from orchestration.catalog import catalog
 from orchestration.housekeeping import housekeeping
+from orchestration.rollback import rollback_jobs
 from orchestration.schedules import MATERIALIZE, cadence_schedules
 from orchestration.sources import source_assets
 
@@ -19,14 +20,16 @@ def compose(settings: Settings) -> dg.Definitions:
     for problem in definitions.problems:
         dg.get_dagster_logger("endpoints").error(str(problem))
     versions = catalog(definitions)
+    keeping, keeping_schedules = housekeeping(settings)
     return dg.Definitions(
         assets=[
             *version_assets(versions, settings),
             *broken_assets(definitions),
             *source_assets(versions),
+            *keeping,
         ],
-        jobs=[MATERIALIZE],
-        schedules=[*cadence_schedules(versions, settings), housekeeping(settings)],
+        jobs=[MATERIALIZE, *rollback_jobs(settings)],
+        schedules=[*cadence_schedules(versions, settings), *keeping_schedules],
         # A run of one asset takes half a second in one process, five with a process for each step.
         executor=dg.in_process_executor,
     )

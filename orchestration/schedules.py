@@ -20,7 +20,9 @@ from orchestration.catalog import Listed
 
 # The one job: runs of any selection of assets are runs of it.
 MATERIALIZE = dg.define_asset_job(
-    "materialize_endpoints", dg.AssetSelection.all(), description="Materialize endpoint versions."
+    "materialize_endpoints",
+    dg.AssetSelection.key_prefixes("endpoints"),
+    description="Materialize endpoint versions.",
 )
 _SIGNS = {"*": "x", "/": "_every_", ",": "_and_", "-": "_to_", " ": "_"}
 

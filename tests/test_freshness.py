@@ -139,6 +139,13 @@ class TestUnpartitioned:
         assert found.state == Fresh(held=True)
         assert found.state.reason == "rolled_back"
 
+    def test_what_a_held_version_has_not_got_is_missing(self) -> None:
+        """No rows may be left out of an answer without a word."""
+        parts = manifest(built(NOON - 5 * DAY, range(1, 10)), {"2026-01-09": failure()}, held=True)
+        daily = version(partitions=DAYS)
+        assert standing(daily, parts, NOON, ["2026-01-09"]).state == Fresh(held=True)
+        assert standing(daily, parts, NOON, ["2026-01-09", "2026-01-10"]).state == Missing()
+
     def test_held_of_another_definition_is_missing(self) -> None:
         held = manifest({"all": entry(NOON, fingerprint="f0")}, held=True)
         assert standing(version(), held, NOON).state == Missing(changed=True)

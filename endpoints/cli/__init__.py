@@ -14,11 +14,13 @@ from typing import Any
 import click
 
 from endpoints.cli.demo import demo
+from endpoints.cli.history import history
 from endpoints.cli.keys import keys
 from endpoints.cli.lock import lock
 from endpoints.cli.materialize import materialize
 from endpoints.cli.new import new
 from endpoints.cli.plan import plan
+from endpoints.cli.rollback import release, rollback
 from endpoints.cli.run import run
 from endpoints.cli.serve import dev, serve
 from endpoints.cli.status import status
@@ -57,5 +59,8 @@ def main() -> None:
     """
 
 
-for command in (demo, dev, serve, new, validate, plan, run, materialize, status, keys, lock):
+for command in (
+    *(demo, dev, serve, new, validate, plan, run, materialize, status, history, rollback, release),
+    *(keys, lock),
+):
     main.add_command(command)

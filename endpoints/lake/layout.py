@@ -30,6 +30,11 @@ def segment_key(endpoint: str, version: int, name: str) -> str:
     return f"{segment_folder(endpoint, version)}/{name}.json"
 
 
+def rollback_folder(endpoint: str, version: int) -> str:
+    """The folder that tells collection of rollbacks under way, one object each."""
+    return f"{version_folder(endpoint, version)}/rollbacks"
+
+
 def hint_key(endpoint: str, version: int) -> str:
     """The key of a version's hint."""
     return f"{HEADS}/{endpoint}/v{version}.json"

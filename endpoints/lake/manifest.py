@@ -30,7 +30,7 @@ ERROR_CHARACTERS = 500
 _INLINE_BYTES = 48 * 1024
 _SEGMENT_ENTRIES = 64
 
-Outcome = Literal["published", "failed", "breached", "superseded"]
+Outcome = Literal["published", "failed", "breached", "superseded", "rolled_back", "released"]
 FailedOutcome = Literal["failed", "breached"]
 LoadSegment = Callable[[str], bytes]
 
@@ -103,7 +103,10 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The state of one version after one attempt. `held` means rolled back: fresh whatever its age."""
+    """The state of one version after one attempt.
+
+    `held` means rolled back, to the content of snapshot `restored`: fresh whatever its age.
+    """
 
     number: int
     endpoint: str
@@ -117,6 +120,7 @@ class Manifest:
     partitions: Mapping[str, PartitionEntry] = field(default_factory=dict)
     failures: Mapping[str, PartitionFailure] = field(default_factory=dict)
     held: bool = False
+    restored: int | None = None
     format: int = FORMAT
 
     @property
@@ -158,6 +162,7 @@ def encode(manifest: Manifest) -> Encoded:
             "settings": dict(manifest.server.settings),
         },
         "held": manifest.held,
+        "restored": manifest.restored,
     }
     keys = sorted({*manifest.partitions, *manifest.failures})
     body = _dump({**head, **_pack(manifest, keys)})
@@ -281,6 +286,7 @@ def _manifest(raw: dict[str, Any], packs: list[dict[str, Any]]) -> Manifest:
         partitions=MappingProxyType(partitions),
         failures=MappingProxyType(failures),
         held=raw["held"],
+        restored=raw.get("restored"),  # absent in manifests of before there were rollbacks
     )
 
 

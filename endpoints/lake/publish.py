@@ -3,6 +3,7 @@
     lake/endpoints/<name>/v<N>/data/<attempt>/…            Parquet, named by the attempt that wrote it
                               /manifests/<20 digits>.json  one per attempt, created only if absent
                               /manifests/segments/<hash>   parts of large manifests
+                              /rollbacks/<attempt>         rollbacks that are under way
     lake/_heads/<name>/v<N>.json                           a hint of the newest number
 
 Numbers run 1, 2, 3, … without gaps and are never reused, so "does number n+1 exist" is the truth about the
@@ -254,20 +255,21 @@ class Attempt:
         def after(head: Manifest) -> Manifest:
             mine = {p: e for p, e in entries.items() if self._replaces(head, p, e)}
             if not mine:
-                return self._next(head, "superseded")
+                return self.follow(head, "superseded")
             stamped = {
                 p: replace(e, snapshot=head.number + 1, attempt_id=self.attempt_id) for p, e in mine.items()
             }
-            return self._next(
+            return self.follow(
                 head,
                 "published",
                 partitions={**head.partitions, **stamped},
                 failures={p: f for p, f in head.failures.items() if p not in mine},
                 server=server,
                 held=False,
+                restored=None,
             )
 
-        manifest = self._end(after)
+        manifest = self.end(after)
         if manifest.outcome == "superseded":
             return Superseded(manifest)
         passed_over = (p for p in entries if manifest.partitions[p].attempt_id != self.attempt_id)
@@ -299,11 +301,11 @@ class Attempt:
 
         def after(head: Manifest) -> Manifest:
             marks = {p: failure for p in tried if self._unchanged(head, p)}
-            return self._next(head, outcome, failures={**head.failures, **marks})
+            return self.follow(head, outcome, failures={**head.failures, **marks})
 
-        return self._end(after)
+        return self.end(after)
 
-    def _end(self, after: Callable[[Manifest], Manifest]) -> Manifest:
+    def end(self, after: Callable[[Manifest], Manifest]) -> Manifest:
         """Creates the manifest that comes `after` the newest, anew whenever another attempt was faster."""
         for _ in range(TRIES):
             head = self._lake.head(self.endpoint, self.version) or self._nothing()
@@ -329,7 +331,7 @@ class Attempt:
             0, self.endpoint, self.version, "", "", datetime.now(UTC), "published", self.fingerprint
         )
 
-    def _next(self, head: Manifest, outcome: Outcome, **changes: Any) -> Manifest:
+    def follow(self, head: Manifest, outcome: Outcome, **changes: Any) -> Manifest:
         """The manifest that ends this attempt: all of `head` carried forward, but for `changes`."""
         return replace(
             head,

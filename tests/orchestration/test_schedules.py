@@ -47,6 +47,7 @@ def test_one_schedule_per_cadence_running_by_default(project: Project) -> None:
     assert {s.name: s.cron_schedule for s in schedules} == {
         "cadence_hourly": "0 * * * *",
         "housekeeping": "17 3 * * *",
+        "housekeeping_runs": "47 * * * *",
         "cron_x_every_10_6_to_8_x_x_1_and_3": "*/10 6-8 * * 1,3",
     }
     assert {s.default_status for s in schedules} == {dg.DefaultScheduleStatus.RUNNING}
