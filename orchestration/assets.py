@@ -8,35 +8,31 @@ endpoints load in seconds and a warehouse that is away does not take the code lo
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
 import dagster as dg
-import pyarrow as pa
 
 from endpoints.definition import Definitions, Version
 from endpoints.errors import ContractBreach, EndpointsError, StoreUnavailable, WarehouseUnavailable
 from endpoints.lake.layout import version_folder
 from endpoints.lake.publish import Lake
-from endpoints.rows import Rows
 from endpoints.settings import Settings
-from endpoints.types import Column, json_values
 from endpoints.units import show_duration
 from endpoints.warehouse import open_warehouse
 from orchestration.catalog import Listed
-from orchestration.materialize import PREVIEW_ROWS, Materialized, Progress, materialize
-from orchestration.parity import Parity, ParityBreach
-from orchestration.sources import table_key
+from orchestration.checks import check_specs, contract_breach, parity_breach, passed_checks
+from orchestration.markdown import markdown_rows
+from orchestration.materialize import Materialized, Progress, materialize
+from orchestration.parity import ParityBreach
+from orchestration.sources import owner_of, table_key
 
 POOL = "clickhouse"
-CONTRACT_CHECK = "contract"
-PARITY_CHECK = "parity"
 # For what passes by itself; anything else fails at once, since it would fail again.
 RETRY = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL)
 _PASSES = (WarehouseUnavailable, StoreUnavailable)
-_LONGEST_CELL = 60
 
 Report = Callable[[Version, Progress], None]
 
@@ -76,12 +72,11 @@ def version_asset(
 ) -> dg.AssetsDefinition:
     """The asset of one version. `report` hears of a run's progress; without it the run's log does."""
     version, spec = listed.version, version_spec(listed)
-    checked, compared = version.contract is not None, settings.parity_samples > 0
 
     @dg.multi_asset(
         name=_op_name(version),
         specs=[spec],
-        check_specs=list(_check_specs(spec.key, checked, compared)),
+        check_specs=list(check_specs(listed, spec.key, settings)),
         pool=POOL,
         retry_policy=retry,
         can_subset=False,
@@ -96,34 +91,30 @@ def version_asset(
         try:
             with closing(open_warehouse(settings)) as warehouse:
                 lake = Lake.open(settings)
-                done = materialize(version, warehouse, lake, settings, run_id=context.run.run_id, watch=watch)
+                done = materialize(
+                    version,
+                    warehouse,
+                    lake,
+                    settings,
+                    sources=listed.sources,
+                    run_id=context.run.run_id,
+                    watch=watch,
+                )
         except ContractBreach as breach:
-            yield _failed_check(breach)
+            yield contract_breach(version, breach)
             # A failed check alone would leave a materialization event and a green run.
             raise dg.Failure(str(breach), allow_retries=False) from breach
         except ParityBreach as breach:
-            yield _differing_check(breach)
+            yield parity_breach(breach)
             raise dg.Failure(str(breach), allow_retries=False) from breach
         except EndpointsError as error:
             raise dg.Failure(str(error), allow_retries=isinstance(error, _PASSES)) from error
-        if checked:
-            yield _passed_check(done)
-        if done.parity:
-            yield _parity_check(done.parity)
+        yield from passed_checks(listed, [done], lake)
         yield dg.MaterializeResult(
             metadata=_metadata(done, settings), data_version=dg.DataVersion(_content(done))
         )
 
     return run
-
-
-def _check_specs(key: dg.AssetKey, checked: bool, compared: bool) -> Iterator[dg.AssetCheckSpec]:
-    if checked:
-        yield dg.AssetCheckSpec(CONTRACT_CHECK, asset=key, description="The version's `contract:`, in full.")
-    if compared:
-        yield dg.AssetCheckSpec(
-            PARITY_CHECK, asset=key, description="Answers from new rows are those of the live query."
-        )
 
 
 def version_spec(listed: Listed) -> dg.AssetSpec:
@@ -147,7 +138,7 @@ def version_spec(listed: Listed) -> dg.AssetSpec:
         description=version.description or endpoint.description,
         metadata=metadata,
         group_name=_name(endpoint.tags[0]) if endpoint.tags else "endpoints",
-        owners=[_owner(endpoint.owner)] if endpoint.owner else [],
+        owners=[owner_of(endpoint.owner)] if endpoint.owner else [],
         tags={tag: "" for tag in map(_tag, endpoint.tags) if tag},
         kinds={"clickhouse"} if live_only else {"clickhouse", "parquet"},
         code_version=version.lock_fingerprint,
@@ -180,6 +171,7 @@ def _metadata(done: Materialized, settings: Settings) -> dict[str, Any]:
         "snapshot": entry.snapshot,
         "bytes": entry.bytes,
         "as_of": dg.MetadataValue.timestamp(entry.as_of),
+        **({"source_max": dg.MetadataValue.timestamp(entry.source_max)} if entry.source_max else {}),
         "superseded": done.superseded,
         "lake": dg.MetadataValue.path(folder),
         "files": dg.MetadataValue.json([file.path for file in entry.files]),
@@ -192,85 +184,13 @@ def _preview(done: Materialized) -> str:
     stored = [column for column in done.entry.columns if column.name in rows.column_names]
     answers = {column.name for column in done.columns}
     columns = [column for column in stored if column.name in answers] or stored
-    return _table(columns, [rows[column.name] for column in columns], timezone)
-
-
-def _answer(rows: Rows) -> str:
-    """The first rows of an answer as a Markdown table."""
-    return _table(rows.columns, rows.table.slice(0, PREVIEW_ROWS).columns, rows.timezone)
-
-
-def _table(columns: Sequence[Column], arrays: Sequence[pa.ChunkedArray], timezone: str) -> str:
-    values = [
-        json_values(array.combine_chunks(), column.type, timezone=timezone)
-        for column, array in zip(columns, arrays, strict=True)
-    ]
-    lines = [[c.name for c in columns], ["---"] * len(columns), *zip(*values, strict=True)]
-    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    text = re.sub(r"([\\`|<>])", r"\\\1", " ".join(str("" if value is None else value).split()))
-    return text if len(text) <= _LONGEST_CELL else f"{text[:_LONGEST_CELL]}…"
+    return markdown_rows(columns, [rows[column.name] for column in columns], timezone)
 
 
 def _content(done: Materialized) -> str:
     """A hash of the published bytes: the same rows give the same data version."""
     checksums = " ".join(file.checksum for file in done.entry.files)
     return hashlib.sha256(checksums.encode()).hexdigest()
-
-
-def _passed_check(done: Materialized) -> dg.AssetCheckResult:
-    checks = {check.name: check.detail for check in done.entry.checks}
-    return dg.AssetCheckResult(
-        passed=True, check_name=CONTRACT_CHECK, metadata={"checks": dg.MetadataValue.json(checks)}
-    )
-
-
-def _failed_check(breach: ContractBreach) -> dg.AssetCheckResult:
-    rows = [["column", "check", "count", "examples"], ["---"] * 4]
-    rows += [
-        [f.column or "", f.check, str(f.count), ", ".join(map(str, f.examples))] for f in breach.failures
-    ]
-    table = "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
-    return dg.AssetCheckResult(
-        passed=False,
-        check_name=CONTRACT_CHECK,
-        description=str(breach),
-        metadata={"failures": dg.MetadataValue.md(table)},
-    )
-
-
-def _parity_check(parity: Parity) -> dg.AssetCheckResult:
-    """Passed, or inconclusive: then a warning that fails nothing."""
-    metadata: dict[str, Any] = {
-        "outcome": parity.outcome,
-        "answers that are the same": parity.same,
-        "answers whose source has changed": parity.moved,
-        "answers not compared": dg.MetadataValue.json(parity.not_compared),
-        "columns not compared": dg.MetadataValue.json(list(parity.excluded)),
-    }
-    return dg.AssetCheckResult(
-        passed=True,
-        check_name=PARITY_CHECK,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=None if parity.same else "Inconclusive: no answer could be compared.",
-        metadata=metadata,
-    )
-
-
-def _differing_check(breach: ParityBreach) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        passed=False,
-        check_name=PARITY_CHECK,
-        description=str(breach),
-        metadata={
-            "outcome": "different",
-            "variables": dg.MetadataValue.json(dict(breach.values)),
-            "asset": dg.MetadataValue.md(_answer(breach.asset)),
-            "live": dg.MetadataValue.md(_answer(breach.live)),
-        },
-    )
 
 
 # -- names that Dagster takes -------------------------------------------------------------------------------
@@ -288,10 +208,3 @@ def _op_name(version: Version) -> str:
 
 def _tag(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", text)[:63].strip("_.-")
-
-
-def _owner(text: str) -> str:
-    """Dagster knows e-mail addresses and `team:name`; anything else is taken for a team."""
-    if re.fullmatch(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,7}", text):
-        return text
-    return f"team:{text.removeprefix('team:')}"

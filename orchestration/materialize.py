@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from endpoints.cardinality import measure, sources_fit, too_large
-from endpoints.definition import Contract, Version
+from endpoints.definition import Contract, Source, Version
 from endpoints.errors import ContractBreach, EndpointsError
 from endpoints.lake.manifest import UNPARTITIONED, CheckResult, Manifest, PartitionEntry, Server
 from endpoints.lake.publish import Attempt, Lake, Superseded
@@ -26,6 +26,7 @@ from endpoints.settings import Settings
 from endpoints.types import Column, storage_schema
 from endpoints.warehouse.protocol import Caps, ServerInfo, Statement, Warehouse
 from orchestration.parity import Parity, ParityBreach, check_parity
+from orchestration.upstream import ask_sources
 
 PROGRESS_EVERY = 0.5
 PREVIEW_ROWS = 10
@@ -78,12 +79,14 @@ def materialize(
     settings: Settings,
     *,
     run_id: str,
+    sources: Sequence[Source] = (),
     watch: Watch = lambda progress: None,
 ) -> Materialized:
     """Run the version's query, hold its rows to the contract and its answers to live's, and publish them.
 
-    Raises NotMaterializable, ContractBreach, ParityBreach, a WarehouseError (AssetTooLarge where there are
-    more rows than allowed) or a LakeError; the asset that was there stays.
+    `sources` are asked for their newest row first. Raises NotMaterializable, ContractBreach, ParityBreach, a
+    WarehouseError (AssetTooLarge where there are more rows than allowed) or a LakeError; the asset that was
+    there stays.
     """
     plan = plan_of(version)
     most = version.limits.max_asset_rows or settings.max_asset_rows
@@ -94,7 +97,9 @@ def materialize(
         if _may_be_too_large(lake.head(version.endpoint, version.number), version, most):
             _refuse_too_large(version, plan, warehouse, most)
         info = warehouse.server()
+        upstream = ask_sources(sources, warehouse, info.now)
         entry, preview = _write(version, plan, warehouse, info, attempt, most, _paced(watch))
+        entry = upstream.mark(entry)
         server = Server(info.version, info.timezone)
         parity = None
         if settings.parity_samples:

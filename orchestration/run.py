@@ -54,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             settings = load_settings()
             definitions = load_project(settings)
             versions = [definitions.version(key) for key in asked.versions] or _materialized(definitions)
-            chosen = [listed(definitions.endpoints[version.endpoint], version) for version in versions]
+            chosen = [
+                listed(definitions.endpoints[version.endpoint], version, definitions.sources)
+                for version in versions
+            ]
         except (UnknownEndpoint, SettingsError) as error:
             parser.error(str(error))
         except BrokenEndpoint as error:

@@ -17,6 +17,7 @@ from endpoints.definition.model import (
     Version,
 )
 from endpoints.definition.schema import json_schema
+from endpoints.definition.sources import Source, Sources, sources_schema
 
 __all__ = [
     "LIVE_REASONS",
@@ -29,10 +30,13 @@ __all__ = [
     "Limits",
     "Materialize",
     "Partitions",
+    "Source",
+    "Sources",
     "UnknownEndpoint",
     "Variable",
     "Version",
     "json_schema",
     "load_definitions",
     "load_project",
+    "sources_schema",
 ]

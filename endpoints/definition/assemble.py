@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from endpoints.definition.document import Document, Path_, read_document, read_text
-from endpoints.definition.explain import read_model
+from endpoints.definition.explain import read_endpoint_model
 from endpoints.definition.fingerprint import combined, lock_parts, rows_fingerprint
 from endpoints.definition.model import (
     LIVE_REASONS,
@@ -58,7 +58,7 @@ def read_endpoint(folder: Path, shown: str, allow: Allow) -> Endpoint | tuple[Pr
     naming = document.problems
     document = read_document(folder / YAML_NAME, f"{shown}/{YAML_NAME}")
     document.problems[:0] = naming
-    model = read_model(document)
+    model = read_endpoint_model(document)
     if model is None:
         return tuple(document.problems)
     endpoint = _Assembly(folder, shown, document, model, allow).endpoint()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 from collections.abc import Mapping
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -40,13 +40,11 @@ _SYNONYMS: Final[Mapping[str, str]] = {
 }
 
 
-def read_model(document: Document) -> EndpointYaml | None:
-    """The model of a document, every mistake of shape reported in it.
+Model = TypeVar("Model", bound=BaseModel)
 
-    After a mistake the rest is read on without the wrong parts, so that all mistakes of a file are told at
-    once; None where too little is left. Whoever calls must look at `document.problems` before using the
-    result.
-    """
+
+def read_endpoint_model(document: Document) -> EndpointYaml | None:
+    """The model of an endpoint.yaml, as `read_model`; an empty file is a mistake."""
     if document.data is None:
         if not document.problems:
             document.report(
@@ -56,30 +54,43 @@ def read_model(document: Document) -> EndpointYaml | None:
                 "Write at least `current: 1` and `versions: {1: }`.",
             )
         return None
+    return read_model(document, EndpointYaml)
+
+
+def read_model(document: Document, kind: type[Model]) -> Model | None:
+    """The model of a document, every mistake of shape reported in it.
+
+    After a mistake the rest is read on without the wrong parts, so that all mistakes of a file are told at
+    once; None where too little is left. Whoever calls must look at `document.problems` before using the
+    result.
+    """
     if not isinstance(document.data, dict):
         document.report(
-            (), "wrong_type", "The file must be a mapping of keys to values.", "Begin with `description:`."
+            (),
+            "wrong_type",
+            "The file must be a mapping of keys to values.",
+            f"Begin with `{next(iter(kind.model_fields))}:`.",
         )
         return None
     data = document.data
     for attempt in range(4):  # removing what is wrong can leave a mapping empty that may not be
         try:
-            return EndpointYaml.model_validate(data)
+            return kind.model_validate(data)
         except ValidationError as error:
             found = error.errors(include_url=False)
             data = copy.deepcopy(data)
             for details in found:
                 if attempt == 0:
-                    _report(document, details)
+                    _report(document, details, kind)
                 _remove(data, details)
     return None
 
 
-def _report(document: Document, details: ErrorDetails) -> None:
+def _report(document: Document, details: ErrorDetails, root: type[BaseModel]) -> None:
     path: Path_ = details["loc"]
     kind, key = details["type"], _shown(path)
     if kind == "extra_forbidden":
-        _report_unknown(document, path)
+        _report_unknown(document, path, root)
     elif kind == "missing":
         fix = f"Add `{path[-1]}: …` {'at the top' if len(path) == 1 else f'under {_shown(path[:-1])}'}."
         document.report(path, "missing_key", f"{key} is missing.", fix)
@@ -106,8 +117,8 @@ def _report(document: Document, details: ErrorDetails) -> None:
         _report_bound(document, details)
 
 
-def _report_unknown(document: Document, path: Path_) -> None:
-    known = _known_keys(path[:-1])
+def _report_unknown(document: Document, path: Path_, root: type[BaseModel]) -> None:
+    known = _known_keys(path[:-1], root)
     key = str(path[-1])
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
     if near:
@@ -120,9 +131,9 @@ def _report_unknown(document: Document, path: Path_) -> None:
     document.report(path, "unknown_key", f"{key!r} is not a key{where}.", fix)
 
 
-def _known_keys(path: Path_) -> list[str]:
+def _known_keys(path: Path_, root: type[BaseModel]) -> list[str]:
     """The keys that the mapping at `path` may have."""
-    model: type[BaseModel] = EndpointYaml
+    model = root
     for part in path:
         field = model.model_fields.get(str(part))
         inner = _model_in(field.annotation) if field else None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from endpoints.definition.assemble import YAML_NAME, read_endpoint
 from endpoints.definition.model import Definitions, Endpoint
+from endpoints.definition.sources import read_sources
 from endpoints.errors import Problem
 from endpoints.query.permitted import NOTHING_MORE, Allow
 from endpoints.settings import Settings
@@ -58,7 +59,7 @@ def load_definitions(
             broken[name] = tuple(sorted(problems, key=lambda p: (p.file, p.line)))
         elif isinstance(read, Endpoint):
             endpoints[name] = read
-    return _kept(Definitions(endpoints, broken), previous)
+    return _kept(Definitions(endpoints, broken, sources=read_sources(folder, shown)), previous)
 
 
 def _kept(now: Definitions, previous: Definitions | None) -> Definitions:

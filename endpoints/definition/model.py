@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from endpoints.definition.defaults import Default
+from endpoints.definition.sources import Sources
 from endpoints.errors import EndpointsError, Problem
 from endpoints.types import ClickHouseType, Value
 
@@ -188,12 +189,14 @@ class Definitions:
     """All endpoints of a folder. `broken` names each endpoint with Problems, by its folder's name.
 
     After a reload an endpoint can be in both: its last good form serves on while its files are broken.
-    `general` holds problems of no single endpoint (a folder that is not there).
+    `general` holds problems of no single endpoint (a folder that is not there); `sources` what sources.yaml
+    says of the tables they read.
     """
 
     endpoints: Mapping[str, Endpoint]
     broken: Mapping[str, tuple[Problem, ...]]
     general: tuple[Problem, ...] = ()
+    sources: Sources = field(default_factory=Sources)
     _folded: Mapping[str, str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -202,7 +205,7 @@ class Definitions:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """Every problem, by file and line."""
-        found = [*self.general, *(p for group in self.broken.values() for p in group)]
+        found = [*self.general, *self.sources.problems, *(p for group in self.broken.values() for p in group)]
         return tuple(sorted(found, key=lambda p: (p.file, p.line)))
 
     @property

@@ -88,7 +88,7 @@ Moment = Annotated[str, WithJsonSchema({"type": "string", "examples": ["2026-01-
 NotServed = Annotated[Any, WithJsonSchema({"deprecated": True})]
 
 
-class _Mapping(BaseModel):
+class Mapped(BaseModel):
     """A mapping whose keys are all known; one with nothing in it may be left empty."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -99,7 +99,7 @@ class _Mapping(BaseModel):
         return {} if value is None else value
 
 
-class VariableYaml(_Mapping):
+class VariableYaml(Mapped):
     """What SQL cannot say of a variable. Its name and type are in the SQL, `{name:Type}`."""
 
     description: str | None = Field(None, description="What it means, for callers.")
@@ -124,7 +124,7 @@ class VariableYaml(_Mapping):
     )
 
 
-class PartitionsYaml(_Mapping):
+class PartitionsYaml(Mapped):
     """How the asset is sliced, so that a refresh reads only what is new."""
 
     column: str = Field(
@@ -145,7 +145,7 @@ class PartitionsYaml(_Mapping):
     values: list[Bound] | None = Field(None, min_length=1, description="The slices, by list.")
 
 
-class MaterializeYaml(_Mapping):
+class MaterializeYaml(Mapped):
     """When rows are computed ahead and kept. Without it the version is live only."""
 
     schedule: Schedule | None = Field(
@@ -156,7 +156,7 @@ class MaterializeYaml(_Mapping):
     )
 
 
-class ColumnContractYaml(_Mapping):
+class ColumnContractYaml(Mapped):
     """What every value of a result column must satisfy."""
 
     type: str | None = Field(None, description="ClickHouse type, as in UInt64.")
@@ -172,14 +172,14 @@ class ColumnContractYaml(_Mapping):
     unique: bool = Field(False, description="No value twice, per set of variable values.")
 
 
-class RowsYaml(_Mapping):
+class RowsYaml(Mapped):
     """How many rows the whole asset may have."""
 
     min: int | None = Field(None, ge=0, le=MAX_COUNT, description="Fewest rows.")
     max: int | None = Field(None, ge=0, le=MAX_COUNT, description="Most rows.")
 
 
-class ContractYaml(_Mapping):
+class ContractYaml(Mapped):
     """What rows must satisfy before they are published."""
 
     columns: dict[str, ColumnContractYaml] = Field({}, description="By result column.")
@@ -187,7 +187,7 @@ class ContractYaml(_Mapping):
     rows: RowsYaml = Field(RowsYaml(), description="Row count of the whole asset.")
 
 
-class LimitsYaml(_Mapping):
+class LimitsYaml(Mapped):
     """What one request may cost."""
 
     timeout: Duration = Field(
@@ -203,7 +203,7 @@ class LimitsYaml(_Mapping):
     max_asset_rows: int | None = Field(None, ge=1, le=MAX_COUNT, description="Most rows of the asset.")
 
 
-class VersionYaml(_Mapping):
+class VersionYaml(Mapped):
     """One version: the query is in vN.sql beside this file."""
 
     description: str | None = Field(None, description="What is special to this version.")
@@ -230,7 +230,7 @@ class VersionYaml(_Mapping):
     checks: NotServed = Field(None, description="Not served yet: use contract.")
 
 
-class EndpointYaml(_Mapping):
+class EndpointYaml(Mapped):
     """endpoint.yaml: one endpoint and its versions."""
 
     description: str | None = Field(None, description="What it answers, for callers.")
@@ -246,14 +246,20 @@ class EndpointYaml(_Mapping):
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of endpoint.yaml: `# yaml-language-server: $schema=../endpoint.schema.json`."""
-    schema = _tidy(EndpointYaml.model_json_schema())
+    schema = document_schema(EndpointYaml, SCHEMA_ID)
     versions = schema["properties"]["versions"]
     versions["patternProperties"] = {"^[1-9][0-9]{0,8}$": versions.pop("additionalProperties")}
     versions["additionalProperties"] = False
+    return schema
+
+
+def document_schema(model: type[Mapped], schema_id: str) -> dict[str, Any]:
+    """The JSON Schema of a kind of file."""
+    schema = _tidy(model.model_json_schema())
     for definition in schema["$defs"].values():
         if not definition.get("required"):  # an empty mapping may be written as nothing at all: null
             definition["type"] = ["object", "null"]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": SCHEMA_ID, **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": schema_id, **schema}
 
 
 def _tidy(schema: Any) -> Any:

@@ -12,8 +12,9 @@ import pytest
 
 from endpoints.definition import load_definitions
 from endpoints.lake.manifest import UNPARTITIONED
-from orchestration.assets import CONTRACT_CHECK, POOL, asset_key, version_asset
+from orchestration.assets import POOL, asset_key, version_asset
 from orchestration.catalog import listed
+from orchestration.checks import CONTRACT_CHECK
 from orchestration.definitions import compose
 from orchestration.schedules import MATERIALIZE
 
@@ -180,8 +181,9 @@ def test_only_what_passes_by_itself_is_retried(
 ) -> None:
     version = project.define("sales", "SELECT nothing FROM sales", materialize=HOURLY)
     settings = project.settings if reachable else away(project)
-    endpoint = load_definitions(settings.defs).endpoints["sales"]
-    asset = version_asset(listed(endpoint, version), settings, retry=dg.RetryPolicy(max_retries=1))
+    definitions = load_definitions(settings.defs)
+    chosen = listed(definitions.endpoints["sales"], version, definitions.sources)
+    asset = version_asset(chosen, settings, retry=dg.RetryPolicy(max_retries=1))
     result = dg.materialize([asset], instance=instance, raise_on_error=False)
     assert not result.success
     assert [event.event_type_value for event in result.all_events].count("STEP_UP_FOR_RETRY") == retries
