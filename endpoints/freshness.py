@@ -154,13 +154,27 @@ def standing(
 
 
 def due(version: Version, manifest: Manifest | None, now: datetime) -> tuple[str, ...]:
-    """The partitions that a scheduled run should make, oldest first; none of a held version.
+    """The partitions that a scheduled run should make, oldest first; none of a version that rests."""
+    return () if resting(version, manifest, now) else outstanding(version, manifest, now)
+
+
+def resting(version: Version, manifest: Manifest | None, now: datetime) -> str | None:
+    """Why schedules leave the version alone, in words that follow its name; None where they do not."""
+    if version.materialize is not None and version.materialize.paused:
+        return "is paused by its definition"
+    if version.sunset is not None and version.sunset <= now.date():
+        return "is past its sunset"
+    if manifest is not None and manifest.held:
+        return f"is held: `endpoints release {version.key}` ends that"
+    return None
+
+
+def outstanding(version: Version, manifest: Manifest | None, now: datetime) -> tuple[str, ...]:
+    """The partitions that are not final, oldest first, whoever is to make them.
 
     Those that are open, absent, failed, or of another definition, and those closed since they were last made:
     a closed partition is final only when it was made after its window left `refresh`.
     """
-    if manifest is not None and manifest.held:
-        return ()
     return tuple(piece.key for piece in _slices(version, now, None) if _is_due(version, manifest, piece))
 
 

@@ -19,6 +19,7 @@ from serving.catalog import list_endpoints, show_endpoint, show_versions
 from serving.documents import docs, openapi_all, openapi_one
 from serving.front import Front
 from serving.health import healthz, readyz
+from serving.materialize import ask_materialization, show_materialization
 from serving.problems import HttpProblem, response_of
 from serving.run import RunEndpoint
 from serving.service import Service
@@ -58,6 +59,8 @@ def _routes() -> list[BaseRoute]:
         Route("/endpoints/{name}", show_endpoint),
         Route("/endpoints/{name}/versions", show_versions),
         Route("/endpoints/{name}/openapi.json", openapi_one),
+        Route("/endpoints/{name}/materialize", ask_materialization, methods=["POST"]),
+        Route("/endpoints/{name}/materialize/{id}", show_materialization),
         Route("/openapi.json", openapi_all),
         Route("/docs", docs),
         Route("/readyz", readyz),

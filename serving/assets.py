@@ -29,7 +29,7 @@ class Assets:
     """The lake as one process sees it."""
 
     def __init__(self, lake: Lake, follower: Follower, reader: AssetReader) -> None:
-        self._lake, self._follower, self._reader = lake, follower, reader
+        self.lake, self._follower, self._reader = lake, follower, reader
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="asset")
         self._corrupt: dict[tuple[str, int], tuple[int, float]] = {}
 
@@ -59,7 +59,7 @@ class Assets:
         loop = asyncio.get_running_loop()
         try:
             newest = await loop.run_in_executor(
-                self._threads, self._lake.head, version.endpoint, version.number
+                self._threads, self.lake.head, version.endpoint, version.number
             )
         except (StoreUnavailable, Corrupt):
             return None

@@ -39,7 +39,7 @@ async def openapi_all(request: Request) -> Response:
     """`GET /openapi.json`: the current version of every endpoint that the key may see."""
     service, principal = await _reader(request)
     served = [found.current for found in service.loaded.visible(principal)]
-    return await _openapi(request, service, served, pinned=False)
+    return await _openapi(request, service, principal, served, pinned=False)
 
 
 async def openapi_one(request: Request) -> Response:
@@ -53,7 +53,7 @@ async def openapi_one(request: Request) -> Response:
             [FieldError(name, "unknown_field", "Only `version` may be given.") for name in unknown]
         )
     served = found.version(call.version, datetime.now(UTC).date())
-    return await _openapi(request, service, [served], pinned=call.version is not None)
+    return await _openapi(request, service, principal, [served], pinned=call.version is not None)
 
 
 async def docs(request: Request) -> Response:
@@ -72,9 +72,12 @@ async def _reader(request: Request) -> tuple[Service, Principal]:
     return service, principal
 
 
-async def _openapi(request: Request, service: Service, served: list[Served], *, pinned: bool) -> Response:
+async def _openapi(
+    request: Request, service: Service, principal: Principal, served: list[Served], *, pinned: bool
+) -> Response:
     described = await _described(service, served, pinned=pinned)
-    built = document(described, str(request.base_url).rstrip("/"))
+    server = str(request.base_url).rstrip("/")
+    built = document(described, server, admin="admin" in principal.scopes)
     headers = {"Cache-Control": "private, no-cache", "Vary": VARY}
     return Response(orjson.dumps(built), media_type="application/json", headers=headers)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from endpoints.definition import Variable
 from endpoints.types import Column, openapi_schema, show_value
 from serving.loaded import Served
+from serving.openapi_materialize import materialize_paths
 from serving.problems import KINDS, MEDIA_TYPE
 
 Json = dict[str, Any]
@@ -23,14 +24,18 @@ class Described:
     pinned: bool  # described as this version, whatever is current
 
 
-def document(described: Iterable[Described], server: str) -> Json:
-    """One document; `server` is the base URL."""
+def document(described: Sequence[Described], server: str, *, admin: bool = False) -> Json:
+    """One document; `server` is the base URL. `admin`: with what keys of that scope may do besides."""
+    paths = {f"/endpoints/{one.served.endpoint.name}/run": _path(one) for one in described}
+    if admin:
+        for one in described:
+            paths |= materialize_paths(one.served.endpoint)
     return {
         "openapi": "3.1.0",
         "info": {"title": "Query endpoints", "version": "1"},
         "servers": [{"url": server}],
         "security": [{"bearer": []}, {"apiKey": []}],
-        "paths": {f"/endpoints/{one.served.endpoint.name}/run": _path(one) for one in described},
+        "paths": paths,
         "components": {
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},

@@ -66,6 +66,9 @@ KINDS: Mapping[str, Kind] = {
     "not_found": Kind(404, "Not found", "There is nothing at this address."),
     "unknown_endpoint": Kind(404, "Unknown endpoint", "There is no such endpoint."),
     "unknown_version": Kind(404, "Unknown version", "The endpoint has no such version."),
+    "unknown_request": Kind(
+        404, "Unknown request", "There is no such request, or it is over for longer than seven days."
+    ),
     "method_not_allowed": Kind(405, "Method not allowed", "This address does not take this method."),
     "not_acceptable": Kind(406, "Not acceptable", "Answers are application/json or text/csv."),
     "sunset": Kind(410, "Version is gone", "This version is past its sunset; call its successor."),

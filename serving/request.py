@@ -120,18 +120,26 @@ def read_query(query: bytes) -> Call:
     return Call({}, {}, pairs)
 
 
-async def read_body(request: Request) -> Call:
-    """A call from a JSON body. InputError, or HttpProblem (malformed, too large, of another type)."""
+async def read_fields(request: Request) -> dict[str, object]:
+    """The fields of a JSON body; none where there is no body.
+
+    InputError where something is in the URL, or HttpProblem (malformed, too large, of another type).
+    """
     if request.scope["query_string"]:
         detail = "POST takes this in its JSON body."
         raise InputError([FieldError(name, "not_in_url", detail) for name in _names(request)])
     body = await _body(request)
     if not body:
-        return Call({}, {}, None)
+        return {}
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HttpProblem("unsupported_media_type")
-    fields = _json_object(body)
+    return _json_object(body)
+
+
+async def read_body(request: Request) -> Call:
+    """A call from a JSON body. InputError and HttpProblem, as `read_fields` raises them."""
+    fields = await read_fields(request)
     unknown = [name for name in fields if name not in OPTIONS and name != "variables"]
     if unknown:
         detail = "No such field. Variables go inside `variables`."

@@ -23,6 +23,7 @@ from endpoints.freshness import (
     Stale,
     Standing,
     due,
+    resting,
     route,
     standing,
 )
@@ -307,3 +308,18 @@ class TestRoute:
     def test_a_version_without_an_asset_always_runs_live(self) -> None:
         live_only = version(asset=False)
         assert route(live_only, standing(live_only, None, NOON)) == Live(fallback=False)
+
+
+class TestResting:
+    def test_paused_sunset_and_held_versions_are_left_alone(self) -> None:
+        paused = replace(version(), materialize=Materialize("hourly", "0 * * * *", paused=True))
+        ended = replace(version(), sunset=NOON.date())
+        held = manifest({"all": entry(NOON)}, held=True)
+        cases = ((paused, None), (ended, None), (version(), held))
+        assert [due(one, known, NOON) for one, known in cases] == [(), (), ()]
+        assert [resting(one, known, NOON) for one, known in cases] == [
+            "is paused by its definition",
+            "is past its sunset",
+            "is held: `endpoints release usage@1` ends that",
+        ]
+        assert resting(version(), manifest({}), NOON) is None

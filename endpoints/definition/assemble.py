@@ -223,9 +223,8 @@ class _Assembly:
         partitions: Partitions | None = None
         if model.partitions is not None:
             partitions = read_partitions(model.partitions, self.document, (*at, "partitions"))
-        return Materialize(
-            model.schedule, parse_schedule(model.schedule) if model.schedule else None, partitions
-        )
+        cron = parse_schedule(model.schedule) if model.schedule else None
+        return Materialize(model.schedule, cron, partitions, model.paused)
 
     def _contract(self, model: ContractYaml, at: Path_) -> Contract:
         columns = {}

@@ -93,11 +93,12 @@ class Partitions:
 
 @dataclass(frozen=True, slots=True)
 class Materialize:
-    """`schedule` as written; `cron` its five fields (None: only on demand)."""
+    """`schedule` as written; `cron` its five fields (None: on demand). `paused`: schedules leave it alone."""
 
     schedule: str | None
     cron: str | None
     partitions: Partitions | None = None
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)

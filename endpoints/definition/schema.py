@@ -154,6 +154,7 @@ class MaterializeYaml(Mapped):
     partitions: PartitionsYaml | None = Field(
         None, description="Slices by time or by list. Default: one piece."
     )
+    paused: bool = Field(False, description="true: schedules leave it alone; asked for, it is made.")
 
 
 class ColumnContractYaml(Mapped):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 HEADS = "_heads"
+CLAIMS = "_claims"
+REQUESTS = "_requests"
 
 
 def version_folder(endpoint: str, version: int) -> str:
@@ -47,3 +49,8 @@ def hinted(key: str) -> tuple[str, int] | None:
             number = name.removeprefix("v").removesuffix(".json")
             return (endpoint, int(number)) if number.isdecimal() else None
     return None
+
+
+def claims_folder(endpoint: str, version: int) -> str:
+    """The folder that tells which run is making which partitions of a version."""
+    return f"{CLAIMS}/{endpoint}/v{version}"
