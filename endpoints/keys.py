@@ -26,6 +26,7 @@ import orjson
 from endpoints.errors import EndpointsError, FieldError, InputError, SettingsError
 from endpoints.lake.store import Listed, Store
 from endpoints.settings import Settings
+from endpoints.units import RATE
 
 FOLDER = "_keys"
 SCOPES = frozenset({"run", "read", "admin"})
@@ -37,10 +38,7 @@ _KEY = re.compile(r"ep_([0-9a-f]{16})_([A-Za-z0-9]{43})", re.ASCII)
 _RULES: Mapping[str, tuple[re.Pattern[str], str]] = {
     "endpoints": (re.compile(r"[A-Za-z0-9_*?\[\]!-]{1,200}", re.ASCII), "is no pattern, as in landing_*"),
     "pins": (re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}", re.ASCII), "is no variable, as in customer_id"),
-    "rate": (
-        re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", re.ASCII),
-        "is no rate, as in 100/minute",
-    ),
+    "rate": (RATE, "is no rate, as in 100/minute"),
 }
 
 log = logging.getLogger(__name__)

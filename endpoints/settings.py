@@ -16,11 +16,19 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from dotenv import dotenv_values
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from endpoints.errors import SettingsError
-from endpoints.units import parse_duration, parse_size
+from endpoints.units import RATE, parse_duration, parse_size
 
 PREFIX = "ENDPOINTS_"
 _MARKERS = (".env", "pyproject.toml")
@@ -45,9 +53,16 @@ def _size(value: object) -> object:
     return parse_size(value) if isinstance(value, str) else value
 
 
+def _rate(value: str) -> str:
+    if not RATE.fullmatch(value):
+        raise ValueError("is no rate: write a number per second, minute, hour or day, as in 600/minute")
+    return value
+
+
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Duration = Annotated[timedelta, NoDecode, BeforeValidator(_duration), Field(ge=timedelta(0))]
 Size = Annotated[int, NoDecode, BeforeValidator(_size), Field(ge=0)]
+Rate = Annotated[str, AfterValidator(_rate)]
 
 
 class Settings(BaseSettings):
@@ -95,6 +110,19 @@ class Settings(BaseSettings):
     )
     cors_origins: CommaSeparated = Field(
         (), description="Origins whose browsers may call, comma separated. `*` is refused."
+    )
+    rate: Rate = Field("1200/minute", description="Requests of a key, where the key names no rate.")
+    subject_rate: Rate = Field("300/minute", description="Requests of one subject of a key's tokens.")
+    live_rate: Rate = Field("240/minute", description="ClickHouse queries that a key's requests may start.")
+    refresh_rate: Rate = Field(
+        "60/minute", description="Requests of a key with `refresh=force` or `refresh=direct`."
+    )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Processes that serve; without Redis rates are divided by it. `endpoints serve --workers`"
+        " sets it.",
     )
     alerts: CommaSeparated = Field((), repr=False, description="Apprise URLs to alert, comma separated.")
 

@@ -1,9 +1,11 @@
-"""Durations and sizes as people write them: `30s`, `6h`, `7d`, `512MiB`."""
+"""Durations, sizes and rates as people write them: `30s`, `7d`, `512MiB`, `100/minute`."""
 
 from __future__ import annotations
 
 import re
 from datetime import timedelta
+
+RATE = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)", re.ASCII)
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}

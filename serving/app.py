@@ -99,7 +99,7 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     """The router's own refusals, 404 and 405. Who has no key does not even learn which paths there are."""
     service: Service = request.app.state.service
     try:
-        await service.keys.authenticate(request.scope["headers"])
+        await service.admit(request.scope)
     except HttpProblem as problem:
         return response_of(problem)
     status = error.status_code if isinstance(error, HTTPException) else 404

@@ -57,6 +57,7 @@ class Principal:
     expires_at: datetime | None
     record: KeyRecord
     visible: re.Pattern[str]
+    subject: str | None = None  # whom a token speaks for
 
     @classmethod
     def of(cls, record: KeyRecord) -> Principal:

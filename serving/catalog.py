@@ -45,7 +45,7 @@ async def show_versions(request: Request) -> Response:
 
 async def _reader(request: Request) -> tuple[Service, Principal]:
     service: Service = request.app.state.service
-    principal = await service.keys.authenticate(request.scope["headers"])
+    principal = await service.admit(request.scope)
     principal.require("read")
     return service, principal
 

@@ -67,7 +67,7 @@ async def docs(request: Request) -> Response:
 
 async def _reader(request: Request) -> tuple[Service, Principal]:
     service: Service = request.app.state.service
-    principal = await service.keys.authenticate(request.scope["headers"], basic=True)
+    principal = await service.admit(request.scope, basic=True)
     principal.require("read")
     return service, principal
 

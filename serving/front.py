@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.limits import SCOPE, Account
 from serving.problems import response_of
 
 log = logging.getLogger(__name__)
@@ -24,9 +25,9 @@ log = logging.getLogger(__name__)
 CORS_SECONDS = 600
 ASK_HEADERS = "Authorization, X-API-Key, Content-Type, If-None-Match, X-Request-Id"
 SHOWN_HEADERS = (
-    "ETag, Age, Last-Modified, Retry-After, Deprecation, Sunset, Link, Server-Timing, X-Request-Id, "
-    "X-Endpoint-Source, X-Endpoint-Reason, X-Endpoint-Version, X-Endpoint-Data-Age, X-Endpoint-Live-Error, "
-    "X-Endpoint-Has-More"
+    "ETag, Age, Last-Modified, RateLimit, RateLimit-Policy, Retry-After, Deprecation, Sunset, Link, "
+    "Server-Timing, X-Request-Id, X-Endpoint-Source, X-Endpoint-Reason, X-Endpoint-Version, "
+    "X-Endpoint-Data-Age, X-Endpoint-Live-Error, X-Endpoint-Has-More"
 )
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
@@ -93,6 +94,9 @@ class _Sender:
             if "server-timing" not in headers:
                 headers["Server-Timing"] = f"total;dur={(perf_counter() - self._begun) * 1000:.2f}"
             headers.update(self._headers)
+            account: Account | None = self._scope.get(SCOPE)
+            if account is not None:
+                message["headers"].extend(account.headers())
             if self._headers:
                 headers.add_vary_header("Origin")
         elif message["type"] == "http.response.body" and self._bare:

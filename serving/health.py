@@ -20,7 +20,7 @@ async def healthz(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """`GET /readyz`: 200 where every part is ready, else 503; each part is named with a fixed sentence."""
     service: Service = request.app.state.service
-    await service.keys.authenticate(request.scope["headers"])
+    await service.admit(request.scope)
     parts = {
         "definitions": _definitions(service),
         "keys": _keys(service),

@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -51,7 +51,7 @@ class Question:
     offset: int
     keep_for: timedelta
     queue_for: timedelta
-    pay: Callable[[], None] = lambda: None
+    pay: Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +153,15 @@ class LiveRuns:
     async def fetch(self, question: Question, *, patience: timedelta | None = None) -> LiveRows:
         """Rows for `question`, from a run that is under way or from a new one.
 
-        With `patience`, raises Slow when it is over and lets the run end for the cache. Raises LiveQueueFull,
-        WarehouseError, UnsupportedType. A caller that is cancelled leaves; the last to leave stops the query.
+        With `patience`, raises Slow when it is over and lets the run end for the cache. Else raises what
+        `pay` does, LiveQueueFull, WarehouseError, UnsupportedType. A caller that is cancelled leaves; the
+        last to leave stops the query.
         """
-        run = self._runs.get(question.key) or self._start(question)
+        run = self._runs.get(question.key)
+        if run is None:
+            self._require_room()  # nobody pays for what cannot start
+            await question.pay()
+            run = self._runs.get(question.key) or self._start(question)  # another may have been quicker
         run.callers += 1
         try:
             seconds = None if patience is None else patience.total_seconds()
@@ -173,9 +178,7 @@ class LiveRuns:
                 self._abandon(run)
 
     def _start(self, question: Question) -> _Run:
-        if self._unfinished >= self._most:
-            raise LiveQueueFull("as many live queries run and wait as may")
-        question.pay()
+        self._require_room()
         query = _Query()
         run = _Run(query, asyncio.create_task(self._execute(question, query)))
         self._unfinished += 1
@@ -183,6 +186,10 @@ class LiveRuns:
         self._tasks.add(run.task)
         run.task.add_done_callback(lambda task: self._ended(question.key, run))
         return run
+
+    def _require_room(self) -> None:
+        if self._unfinished >= self._most:
+            raise LiveQueueFull("as many live queries run and wait as may")
 
     def _ended(self, key: Key, run: _Run) -> None:
         self._unfinished -= 1

@@ -76,9 +76,13 @@ KINDS: Mapping[str, Kind] = {
     "unsupported_media_type": Kind(
         415, "Unsupported media type", "Send the body as Content-Type: application/json."
     ),
-    "rate_limited": Kind(429, "Too many requests", "The rate of this key or endpoint is spent.", 1),
+    "rate_limited": Kind(429, "Too many requests", "This key has asked more often than its rate allows.", 1),
     "live_rate_limited": Kind(
-        429, "Too many live runs", "The rate at which live queries may be started is spent.", 1, "rate"
+        429,
+        "Too many live queries",
+        "This key has started more live queries than its rate allows.",
+        1,
+        "rate",
     ),
     "internal": Kind(500, "Internal error", "Something broke on our side; it is logged under X-Request-Id."),
     "starting": Kind(503, "Starting", "The service has not read the lake yet.", 1),
@@ -144,6 +148,13 @@ class HttpProblem(EndpointsError):
         self.detail = detail or self.kind.detail
         self.errors, self.headers, self.extra = tuple(errors), dict(headers or {}), dict(extra or {})
         super().__init__(f"{code}: {self.detail}")
+
+
+class RateSpent(HttpProblem):
+    """As many requests as may. What raises it gives the headers."""
+
+    def __init__(self, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__("rate_limited", headers=headers)
 
 
 class LiveRateSpent(HttpProblem):

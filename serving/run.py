@@ -41,7 +41,6 @@ from serving.answer import (
     MAX_AGE,
     Answer,
     Facts,
-    RawHeader,
     Source,
     Wanted,
     choose_format,
@@ -91,7 +90,6 @@ class Trail:
     cached: bool = False
     rows: int = 0
     bytes: int = 0
-    limits: tuple[RawHeader, ...] = ()
     timings: dict[str, float] = field(default_factory=dict)
 
     def record(self, principal: Principal, status: int) -> RunRecord:
@@ -120,7 +118,7 @@ class RunEndpoint:
         trail = Trail()
         answer = await _answer_or_problem(service, Request(scope, receive), trail)
         trail.timings["total"] = (perf_counter() - trail.begun) * 1000
-        answer.headers += (*trail.limits, (b"server-timing", server_timing(trail.timings)))
+        answer.headers += ((b"server-timing", server_timing(trail.timings)),)
 
         async def counted(message: Message) -> None:
             if scope["method"] != "HEAD":
@@ -150,7 +148,7 @@ async def _answer(service: Service, request: Request, trail: Trail) -> Answer:
     call = await _read(request)
     served = trail.served = _resolve(service, principal, request, call)
     wanted = await _bind(service, request, principal, call, served, trail)
-    trail.limits = service.limits.admit(principal, served, wanted.asked.refresh)
+    await service.limits.run(request.scope, served.version, fresh=wanted.asked.refresh != "cache")
     decision = decide(service, wanted, service.assets.manifest(served.version))
     while decision.source != "live":
         try:
@@ -166,7 +164,7 @@ async def _answer(service: Service, request: Request, trail: Trail) -> Answer:
 
 
 async def _authenticate(service: Service, request: Request, trail: Trail) -> Principal:
-    principal = await service.keys.authenticate(request.scope["headers"])
+    principal = await service.admit(request.scope)
     trail.timings["auth"] = (perf_counter() - trail.begun) * 1000
     principal.require("run")
     return principal
@@ -338,7 +336,7 @@ async def _live(
     service: Service, request: Request, trail: Trail, wanted: Wanted, decision: Decision
 ) -> Answer:
     """Answer from ClickHouse, or from the older asset where ClickHouse is slow or fails and there is one."""
-    version, question = wanted.served.version, _question(service, wanted, decision)
+    version, question = wanted.served.version, _question(service, request, wanted, decision)
     if wanted.asked.refresh == "cache" and (kept := service.live.kept(question.key)) is not None:
         return await _live_answer(service, request, trail, wanted, decision, kept, cached=True)
     begun = perf_counter()
@@ -393,7 +391,7 @@ def live_facts(wanted: Wanted, decision: Decision, live: LiveRows, *, cached: bo
     )
 
 
-def _question(service: Service, wanted: Wanted, decision: Decision) -> Question:
+def _question(service: Service, request: Request, wanted: Wanted, decision: Decision) -> Question:
     """The live run that answers. Its key holds the newest snapshot: publishing drops older results."""
     version, asked, bound = wanted.served.version, wanted.asked, wanted.bound
     snapshot = decision.manifest.number if decision.manifest is not None else 0
@@ -405,7 +403,7 @@ def _question(service: Service, wanted: Wanted, decision: Decision) -> Question:
         offset=asked.offset,
         keep_for=version.cache,
         queue_for=version.limits.timeout,
-        pay=partial(service.limits.pay_live, wanted.principal, wanted.served),
+        pay=partial(service.limits.start_live, request.scope),
     )
 
 

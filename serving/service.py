@@ -7,6 +7,8 @@ import threading
 from time import monotonic
 from typing import Self
 
+from starlette.types import Scope
+
 from endpoints import types
 from endpoints.definition import Version, load_project
 from endpoints.errors import UnsupportedType, WarehouseError
@@ -21,9 +23,9 @@ from endpoints.types import Column
 from endpoints.warehouse import open_warehouse
 from endpoints.warehouse.protocol import Statement, Warehouse
 from serving.assets import Assets
-from serving.auth import KeyRing
+from serving.auth import KeyRing, Principal
 from serving.clock import Clock
-from serving.limits import Limits, Unlimited
+from serving.limits import Limits
 from serving.live import LiveRuns
 from serving.loaded import Loaded
 from serving.pulse import Pulse
@@ -44,7 +46,6 @@ class Service:
         self.settings, self.loaded, self.assets, self.keys = settings, loaded, assets, keys
         self.warehouse = warehouse
         self.clock = Clock()
-        self.limits: Limits = Unlimited()
         self.records: Records = NoRecords()
         self.results = Results(settings.result_cache_bytes)
         self.live = LiveRuns(
@@ -56,6 +57,7 @@ class Service:
             spool_bytes=settings.live_spool_bytes,
             spool_folder=settings.cache_dir / "live",
         )
+        self.limits = Limits(settings)
         self.pulse = Pulse(warehouse)
         self._columns = _Columns(warehouse)
 
@@ -85,10 +87,17 @@ class Service:
     async def close(self) -> None:
         """Stop what runs, then let go of every client."""
         await self.live.close()
+        await self.limits.close()
         self.keys.stop()
         self.assets.stop()
         self.pulse.close()
         self.warehouse.close()
+
+    async def admit(self, scope: Scope, *, basic: bool = False) -> Principal:
+        """Who asks, having paid for it. `basic` as in `KeyRing.authenticate`. HttpProblem."""
+        principal = await self.keys.authenticate(scope["headers"], basic=basic)
+        await self.limits.admit(scope, principal)
+        return principal
 
     async def timezone(self, version: Version) -> str:
         """The time zone in which values without one are read: the warehouse's, as far as it is known."""

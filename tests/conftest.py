@@ -90,6 +90,18 @@ def clickhouse_url() -> str:
     return f"clickhouse://127.0.0.1:{port}"
 
 
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """The Redis of `make services`. Without one, tests skip; on CI (`CI=true`) they fail."""
+    port = int(os.environ.get("SERVICES_REDIS_PORT", "16379"))
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        message = f"no Redis on 127.0.0.1:{port}: run `make services`"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    return f"redis://127.0.0.1:{port}"
+
+
 def _wait_for(server: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

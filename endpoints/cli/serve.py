@@ -25,21 +25,23 @@ port_option = click.option("--port", type=click.IntRange(1, 65535), help="[defau
 @click.command()
 @host_option
 @port_option
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that serve.")
+@click.option("--workers", type=click.IntRange(1), help="Processes. [default: ENDPOINTS_WORKERS, 1]")
 @click.option("--reload", is_flag=True, help="Begin again when a definition changes.")
-def serve(host: str | None, port: int | None, workers: int, reload: bool) -> None:
+def serve(host: str | None, port: int | None, workers: int | None, reload: bool) -> None:
     """Serve the endpoints over HTTP.
 
     \b
     endpoints serve
     endpoints serve --host 0.0.0.0 --port 80 --workers 4
     """
+    settings = read_settings()
+    workers = workers or settings.workers
     if reload and workers > 1:
         raise click.UsageError("--reload works with one worker.")
-    settings = read_settings()
     command = serving(settings, host or settings.host, port or settings.port, reload=reload)
     os.chdir(settings.project)
-    os.execv(command[0], [*command, "--workers", str(workers)])  # noqa: S606  our own command, no shell
+    environment = {**os.environ, "ENDPOINTS_WORKERS": str(workers)}  # what each has to share rates with
+    os.execve(command[0], [*command, "--workers", str(workers)], environment)  # noqa: S606  no shell
 
 
 @click.command()

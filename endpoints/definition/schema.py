@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from endpoints.definition.schedule import CADENCES, parse_schedule
-from endpoints.units import parse_duration, parse_size
+from endpoints.units import RATE, parse_duration, parse_size
 
 SCHEMA_ID: Final = "endpoint.schema.json"
 MAX_COUNT: Final = 2**53  # what JSON readers count exactly, and less than any integer setting of ClickHouse
@@ -198,7 +198,7 @@ class LimitsYaml(Mapped):
     max_memory: Size | None = Field(None, description="Most memory of a live run.")
     rate: str | None = Field(
         None,
-        pattern=r"^[1-9]\d{0,8}/(second|minute|hour|day)$",
+        pattern=f"^{RATE.pattern}$",
         description="Requests per key, as in 600/minute.",
     )
     max_asset_rows: int | None = Field(None, ge=1, le=MAX_COUNT, description="Most rows of the asset.")

@@ -158,6 +158,10 @@ versions:
 """,
         {1: "SELECT throwIf(number = {at:UInt32}, 'a secret in the engine text') AS t FROM numbers(10)"},
     ),
+    "rated": (
+        "current: 1\nversions: {1: {limits: {rate: 3/minute}}}\n",
+        {1: "SELECT {n:UInt8} AS n"},
+    ),
     "hidden": (
         """
 description: Not for everyone.
@@ -299,7 +303,9 @@ class Stand:
             time.sleep(0.02)
 
 
-def make_stand(folder: Path, warehouse: Warehouse, place: Path, *, live_wait: float = 0.3) -> Stand:
+def make_stand(
+    folder: Path, warehouse: Warehouse, place: Path, *, live_wait: float = 0.3, **others: Any
+) -> Stand:
     settings = Settings(
         project=folder,
         lake_url=f"file://{place}/lake",
@@ -308,6 +314,7 @@ def make_stand(folder: Path, warehouse: Warehouse, place: Path, *, live_wait: fl
         live_concurrency=2,
         live_queue=2,
         live_wait=timedelta(seconds=live_wait),
+        **{"rate": "100000/minute", "live_rate": "100000/minute", "refresh_rate": "100000/minute", **others},
     )
     return Stand(settings, CountingWarehouse(warehouse))
 
@@ -368,6 +375,20 @@ def serve_impatient(impatient: Stand) -> Iterator[Start]:
 def serve(stand: Stand) -> Iterator[Start]:
     with ExitStack() as stack:
         yield starter(stand, stack)
+
+
+@pytest.fixture
+def serve_with(
+    folder: Path, real_warehouse: Warehouse, tmp_path: Path
+) -> Iterator[Callable[..., tuple[Stand, Start]]]:
+    """Services over one lake, each with settings of its own."""
+    with ExitStack() as stack:
+
+        def make(**others: Any) -> tuple[Stand, Start]:
+            stand = make_stand(folder, real_warehouse, tmp_path, **others)
+            return stand, starter(stand, stack)
+
+        yield make
 
 
 @pytest.fixture(scope="module")
