@@ -20,7 +20,8 @@ EndpointsError
 │   ├── StoreUnsafe        the store ignores create-if-absent: refused at start
 │   └── Corrupt            a published object is not what was published
 │       └── MissingFile    it is not there at all: collected, or lost
-└── ContractBreach         rows break the version's contract: carries Failures
+├── ContractBreach         rows break the version's contract: carries Failures
+└── CheckBreach            one of the version's own `checks:` found rows
 """
 
 from __future__ import annotations
@@ -181,3 +182,15 @@ class ContractBreach(EndpointsError):
     def __init__(self, failures: Sequence[Failure]) -> None:
         self.failures = tuple(failures)
         super().__init__("; ".join(f.detail for f in self.failures))
+
+
+class CheckBreach(EndpointsError):
+    """A query of `checks:` that must give no rows gave some; the last good asset stays.
+
+    The message names no values; `rows` is their number, or the most that are counted, and `examples` a table
+    of the first, for operators.
+    """
+
+    def __init__(self, check: str, rows: str, examples: str) -> None:
+        self.check, self.rows, self.examples = check, rows, examples
+        super().__init__(f"The check {check} found {rows}.")

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from endpoints.cardinality import measure, sources_fit, too_large
 from endpoints.definition import Contract, Source, Version
-from endpoints.errors import ContractBreach, EndpointsError
+from endpoints.errors import CheckBreach, ContractBreach, EndpointsError
 from endpoints.lake.manifest import UNPARTITIONED, CheckResult, Manifest, PartitionEntry, Server
 from endpoints.lake.publish import Attempt, Lake, Superseded
 from endpoints.query.plan import Plan, Refusal, Refused, check_plan, make_plan
@@ -25,6 +25,7 @@ from endpoints.query.widest import widest
 from endpoints.settings import Settings
 from endpoints.types import Column, storage_schema
 from endpoints.warehouse.protocol import Caps, ServerInfo, Statement, Warehouse
+from orchestration.causes import cause_of
 from orchestration.parity import Parity, ParityBreach, check_parity
 from orchestration.upstream import ask_sources
 
@@ -146,9 +147,16 @@ def _recorded(attempt: Attempt) -> Iterator[None]:
         yield
     except BaseException as error:  # an interrupted run is a failed attempt as well
         try:
-            breached = isinstance(error, ContractBreach | ParityBreach)
+            breached = isinstance(error, ContractBreach | ParityBreach | CheckBreach)
             unservable = isinstance(error, NotMaterializable) and not isinstance(error, QueryRefused)
-            attempt.fail("breached" if breached else "failed", _sentence(error), unservable=unservable)
+            cause, summary = cause_of(error)
+            attempt.fail(
+                "breached" if breached else "failed",
+                _sentence(error),
+                unservable=unservable,
+                cause=cause,
+                summary=summary,
+            )
         except EndpointsError:
             log.exception("the failure of attempt %s could not be recorded", attempt.attempt_id)
         raise

@@ -32,6 +32,7 @@ _SEGMENT_ENTRIES = 64
 
 Outcome = Literal["published", "failed", "breached", "superseded", "rolled_back", "released"]
 FailedOutcome = Literal["failed", "breached"]
+Cause = Literal["run", "contract", "parity", "check"]
 LoadSegment = Callable[[str], bytes]
 
 
@@ -81,6 +82,7 @@ class PartitionFailure:
     """The last try of a partition, which failed. `error` is for operators, never for callers.
 
     `unservable`: the warehouse was asked, and the plan cannot be exact on it; no further try will do better.
+    `cause`: what kind of failure; `summary`: one sentence without values or the engine's words, for alerts.
     """
 
     outcome: FailedOutcome
@@ -90,6 +92,8 @@ class PartitionFailure:
     at: datetime
     error: str
     unservable: bool = False
+    cause: Cause = "run"
+    summary: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +265,8 @@ def _from_failure(failure: PartitionFailure) -> dict[str, Any]:
         "at": failure.at.isoformat(),
         "error": failure.error,
         "unservable": failure.unservable,
+        "cause": failure.cause,
+        "summary": failure.summary,
     }
 
 

