@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,10 +15,17 @@ class Rows:
     """A page of results.
 
     `table` holds `columns` in their order, each in its storage form (`endpoints.types.storage_type`).
-    `timezone` is the server's, for columns whose type names none. `has_more` says that rows follow.
+    `timezone` is the server's, for columns whose type names none. `has_more` says that rows follow. `mapped`
+    is the file that a large table lies in.
     """
 
     columns: tuple[Column, ...]
     table: pa.Table
     timezone: str
     has_more: bool
+    mapped: mmap.mmap | None = None
+
+    def forget(self) -> None:
+        """Let go of the memory that was read from the file: what is read again comes from there again."""
+        if self.mapped is not None and hasattr(mmap, "MADV_DONTNEED"):  # not on every system
+            self.mapped.madvise(mmap.MADV_DONTNEED)

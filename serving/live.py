@@ -28,9 +28,9 @@ import pyarrow as pa
 
 from endpoints.errors import QueryCancelled
 from endpoints.rows import Rows
+from endpoints.spool import Spool, digest
 from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
 from serving.problems import LiveQueueFull
-from serving.spool import Spool, digest
 
 log = logging.getLogger(__name__)
 
@@ -245,9 +245,9 @@ class LiveRuns:
             finally:
                 query.detach()
             table = spool.table(result.columns)
-            rows = Rows(result.columns, table, result.timezone, has_more=seen > last)
+            rows = Rows(result.columns, table, result.timezone, has_more=seen > last, mapped=spool.mapped)
             ended = time.monotonic()
-            return LiveRows(rows, result.query_id, started, digest(table), ended, question.keep_for)
+            return LiveRows(rows, result.query_id, started, digest(rows), ended, question.keep_for)
 
 
 def _part(batch: pa.RecordBatch, first: int, end: int) -> pa.RecordBatch:

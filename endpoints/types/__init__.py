@@ -27,6 +27,7 @@ for types without a row, `driver` says what clickhouse-driver must be told. User
 
 from endpoints.types import nested, numeric, temporal, textual  # noqa: F401  (each fills in its rows)
 from endpoints.types.columns import (
+    arrow_schema,
     check_storable,
     csv_values,
     json_values,
@@ -35,6 +36,7 @@ from endpoints.types.columns import (
     storage_schema,
     storage_type,
     structure,
+    to_arrow_batch,
     to_storage,
     to_storage_batch,
 )
@@ -58,6 +60,7 @@ __all__ = [
     "Integers",
     "Member",
     "Value",
+    "arrow_schema",
     "check_storable",
     "csv_values",
     "driver_type",
@@ -75,6 +78,7 @@ __all__ = [
     "storage_schema",
     "storage_type",
     "structure",
+    "to_arrow_batch",
     "to_scalar",
     "to_storage",
     "to_storage_batch",

@@ -82,6 +82,27 @@ def csv_values(array: pa.Array | pa.ChunkedArray, t: ClickHouseType, *, timezone
     return texts_of(array, t, Form(timezone))
 
 
+def arrow_schema(columns: Iterable[Column], *, timezone: str) -> pa.Schema:
+    """The Arrow schema in which callers get `columns`. `timezone`: for types that name none."""
+    return pa.schema([arrow_field(column.name, column.type, timezone) for column in columns])
+
+
+def arrow_field(name: str, t: ClickHouseType, timezone: str) -> pa.Field:
+    """A column, or a part of one, as callers get it in Arrow."""
+    return pa.field(name, family_of(t).arrow(t.base, timezone), nullable=t.nullable)
+
+
+def to_arrow(array: pa.Array, t: ClickHouseType, form: Form) -> pa.Array:
+    """An array in storage form as callers get it in Arrow."""
+    return family_of(t).to_arrow(array, t.base, form)
+
+
+def to_arrow_batch(batch: pa.RecordBatch, columns: Sequence[Column], *, timezone: str) -> pa.RecordBatch:
+    """A batch in storage form, in the schema `arrow_schema(columns)`."""
+    arrays = [to_arrow(a, c.type, Form(timezone)) for a, c in zip(batch.columns, columns, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=arrow_schema(columns, timezone=timezone))
+
+
 def values_of(array: pa.Array | pa.ChunkedArray, t: ClickHouseType, form: Form) -> list[Any]:
     """`json_values` with the form in one object."""
     return [v for chunk in _chunks(array) for v in family_of(t).json(chunk, t.base, form)]

@@ -58,6 +58,14 @@ class Family:
         """Storage form as text, one for each row: CSV fields and keys of JSON objects."""
         return self.json(array, t, form)
 
+    def arrow(self, t: ClickHouseType, timezone: str) -> pa.DataType:
+        """The Arrow type that callers get in Arrow and Parquet: what other programs take it for."""
+        return self.storage(t)
+
+    def to_arrow(self, array: pa.Array, t: ClickHouseType, form: Form) -> pa.Array:
+        """Storage form as `arrow`."""
+        return array
+
     def openapi(self, t: ClickHouseType, integers: Integers) -> dict[str, Any]:
         """The JSON Schema of what `json` gives."""
         raise NotImplementedError
@@ -85,6 +93,18 @@ class Family:
     def example(self, t: ClickHouseType) -> Value:
         """Some value of the type."""
         raise NotImplementedError
+
+
+class Text(Family):
+    """A family whose values callers get as text in Arrow too, since no other program reads its storage
+    form.
+    """
+
+    def arrow(self, t: ClickHouseType, timezone: str) -> pa.DataType:
+        return pa.string()
+
+    def to_arrow(self, array: pa.Array, t: ClickHouseType, form: Form) -> pa.Array:
+        return pa.array(self.json(array, t, form), pa.string())
 
 
 _BY_NAME: dict[str, Family] = {}

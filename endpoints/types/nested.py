@@ -47,6 +47,14 @@ class Array(_Container):
         values = columns.values_of(array.flatten(), t.inner, form)
         return _restored([values[i:j] for i, j in _spans(array)], array)
 
+    def arrow(self, t: ClickHouseType, timezone: str) -> pa.DataType:
+        return pa.list_(columns.arrow_field("element", t.inner, timezone))
+
+    def to_arrow(self, array: pa.Array, t: ClickHouseType, form: Form) -> pa.Array:
+        values = columns.to_arrow(array.flatten(), t.inner, form)
+        mask = array.is_null() if array.null_count else None
+        return pa.ListArray.from_arrays(_offsets(array), values, self.arrow(t, form.timezone), mask=mask)
+
     def openapi(self, t: ClickHouseType, integers: Integers) -> dict[str, Any]:
         return {"type": "array", "items": columns.openapi_schema(t.inner, integers=integers)}
 
@@ -113,6 +121,14 @@ class Tuple(_Container):
         names = [name for name, _ in _named(t)]
         return _restored([dict(zip(names, row, strict=True)) for row in rows], array)
 
+    def arrow(self, t: ClickHouseType, timezone: str) -> pa.DataType:
+        return pa.struct([columns.arrow_field(name, e.type, timezone) for name, e in _named(t)])
+
+    def to_arrow(self, array: pa.Array, t: ClickHouseType, form: Form) -> pa.Array:
+        children = [columns.to_arrow(array.field(i), e.type, form) for i, e in enumerate(t.elements)]
+        mask = array.is_null() if array.null_count else None
+        return pa.StructArray.from_arrays(children, fields=list(self.arrow(t, form.timezone)), mask=mask)
+
     def openapi(self, t: ClickHouseType, integers: Integers) -> dict[str, Any]:
         schemas = {name: columns.openapi_schema(e.type, integers=integers) for name, e in _named(t)}
         if t.elements[0].name is None:
@@ -135,13 +151,19 @@ class Map(_Container):
         key, value = t.key_and_value
         entries = _entries(array)
         keys, values = columns.to_storage(entries.field(0), key), columns.to_storage(entries.field(1), value)
-        rows = pa.StructArray.from_arrays([keys, values], fields=list(_entry_fields(t)))
-        plain = pa.ListArray.from_arrays(
-            _offsets(array), rows, mask=array.is_null() if array.null_count else None
-        )
-        return pa.Array.from_buffers(
-            self.storage(t), len(plain), plain.buffers()[:2], plain.null_count, plain.offset, [plain.values]
-        )
+        return _map_array(array, keys, values, self.storage(t))
+
+    def arrow(self, t: ClickHouseType, timezone: str) -> pa.DataType:
+        key, value = t.key_and_value
+        key_field = columns.arrow_field("key", key, timezone).with_nullable(False)
+        return pa.map_(key_field, columns.arrow_field("value", value, timezone))
+
+    def to_arrow(self, array: pa.Array, t: ClickHouseType, form: Form) -> pa.Array:
+        key, value = t.key_and_value
+        entries = _entries(array)
+        keys = columns.to_arrow(entries.field(0), key, form)
+        values = columns.to_arrow(entries.field(1), value, form)
+        return _map_array(array, keys, values, self.arrow(t, form.timezone))
 
     def json(self, array: pa.Array, t: ClickHouseType, form: Form) -> list[Any]:
         key, value = t.key_and_value
@@ -160,9 +182,15 @@ def _named(t: ClickHouseType) -> list[tuple[str, Any]]:
     return [(e.name or str(i), e) for i, e in enumerate(t.elements, 1)]
 
 
-def _entry_fields(t: ClickHouseType) -> tuple[pa.Field, pa.Field]:
-    kind = Map().storage(t)
-    return kind.key_field, kind.item_field
+def _map_array(array: pa.Array, keys: pa.Array, values: pa.Array, kind: pa.MapType) -> pa.Array:
+    """The maps of `array` with other keys and values, as type `kind`."""
+    rows = pa.StructArray.from_arrays([keys, values], fields=[kind.key_field, kind.item_field])
+    plain = pa.ListArray.from_arrays(
+        _offsets(array), rows, mask=array.is_null() if array.null_count else None
+    )
+    return pa.Array.from_buffers(
+        kind, len(plain), plain.buffers()[:2], plain.null_count, plain.offset, [plain.values]
+    )
 
 
 def _entries(array: pa.Array) -> pa.StructArray:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from endpoints.types.family import Family, Form, Integers, Value, as_strings, json_kind, row
+from endpoints.types.family import Family, Form, Integers, Text, Value, as_strings, json_kind, row
 from endpoints.types.grammar import ClickHouseType
 
 _WHOLE = re.compile(r"-?[0-9]{1,80}")
@@ -83,7 +83,7 @@ class Integer(Family):
 
 
 @row
-class WideInteger(Integer):
+class WideInteger(Text, Integer):
     """Integers of 128 and 256 bits, stored as ClickHouse does: little-endian bytes. Strings in JSON."""
 
     names = ("UInt128", "UInt256", "Int128", "Int256")

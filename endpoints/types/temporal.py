@@ -107,6 +107,12 @@ class DateTime(Family):
         text = pc.utf8_replace_slice(text, 10, 11, "T")
         return pc.binary_join_element_wise(text, offset, "").to_pylist()  # type: ignore[no-any-return]
 
+    def arrow(self, t: ClickHouseType, timezone: str) -> pa.DataType:
+        return pa.timestamp(self.storage(t).unit, t.timezone or timezone)
+
+    def to_arrow(self, array: pa.Array, t: ClickHouseType, form: Form) -> pa.Array:
+        return array.cast(self.arrow(t, form.timezone))
+
     def openapi(self, t: ClickHouseType, integers: Integers) -> dict[str, Any]:
         return {"type": "string", "format": "date-time"}
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from endpoints.types.family import Family, Form, Integers, Value, expect_text, json_kind, row
+from endpoints.types.family import Form, Integers, Text, Value, expect_text, json_kind, row
 from endpoints.types.grammar import ClickHouseType, quote
 
 # Tab, newline and carriage return are text; the rest of C0 and DEL are refused, and so are halves of
@@ -32,7 +32,7 @@ def clean_text(raw: object, what: str = "text") -> str:
 
 
 @row
-class String(Family):
+class String(Text):
     """String: any bytes. JSON and CSV show them as UTF-8, with U+FFFD for what is not."""
 
     names = ("String",)
@@ -48,6 +48,12 @@ class String(Family):
             return array.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
         except pa.ArrowInvalid:
             return [None if raw is None else raw.decode("utf-8", "replace") for raw in array.to_pylist()]
+
+    def to_arrow(self, array: pa.Array, t: ClickHouseType, form: Form) -> pa.Array:
+        try:
+            return array.cast(pa.string())
+        except pa.ArrowInvalid:
+            return super().to_arrow(array, t, form)
 
     def openapi(self, t: ClickHouseType, integers: Integers) -> dict[str, Any]:
         return {"type": "string"}
@@ -87,6 +93,9 @@ class FixedString(String):
             None if raw is None else raw.rstrip(b"\0").decode("utf-8", "replace") for raw in array.to_pylist()
         ]
 
+    def to_arrow(self, array: pa.Array, t: ClickHouseType, form: Form) -> pa.Array:
+        return Text.to_arrow(self, array, t, form)
+
     def openapi(self, t: ClickHouseType, integers: Integers) -> dict[str, Any]:
         return {"type": "string", "maxLength": t.numbers[0]}
 
@@ -104,7 +113,7 @@ class FixedString(String):
 
 
 @row
-class Enum(Family):
+class Enum(Text):
     """Enum8, Enum16: the member's name."""
 
     names = ("Enum8", "Enum16")
@@ -136,7 +145,7 @@ class Enum(Family):
 
 
 @row
-class Uuid(Family):
+class Uuid(Text):
     """UUID, stored as its sixteen bytes in the order they are read in."""
 
     names = ("UUID",)
@@ -177,7 +186,7 @@ class Uuid(Family):
 
 
 @row
-class IPv4(Family):
+class IPv4(Text):
     """IPv4, stored as its number."""
 
     names = ("IPv4",)
@@ -216,7 +225,7 @@ class IPv4(Family):
 
 
 @row
-class IPv6(Family):
+class IPv6(Text):
     """IPv6, stored as its sixteen bytes."""
 
     names = ("IPv6",)

@@ -1,4 +1,4 @@
-"""Live results on their way to being whole."""
+"""Rows on their way to being whole."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from endpoints.errors import OverLimit
+from endpoints.rows import Rows
+from endpoints.spool import Spool, digest
 from endpoints.types import Column, parse_type, storage_schema
-from serving.spool import Spool, digest
 
 COLUMNS = (Column("n", parse_type("UInt64")), Column("s", parse_type("String")))
 SCHEMA = storage_schema(COLUMNS)
@@ -60,7 +61,7 @@ def test_the_digest_tells_rows_apart_not_batches(tmp_path: Path) -> None:
         with Spool(10**9, 10**9, tmp_path) as spool:
             for one in batches:
                 spool.add(one)
-            return digest(spool.table(COLUMNS))
+            return digest(Rows(COLUMNS, spool.table(COLUMNS), "UTC", has_more=False))
 
     assert of(batch(0, 10)) == of(batch(0, 4), batch(4, 6))
     assert of(batch(0, 10)) != of(batch(1, 10))

@@ -1,4 +1,4 @@
-"""A live result on its way to being whole: in memory while small, in a temporary file when not."""
+"""Rows on their way to being whole: in memory while few, in a temporary file when not."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import IO, Self
 import pyarrow as pa
 
 from endpoints.errors import OverLimit
+from endpoints.rows import Rows
 from endpoints.types import Column, storage_schema
 
 
@@ -31,6 +32,8 @@ class Spool:
         self._file: IO[bytes] | None = None
         self._writer: pa.RecordBatchFileWriter | None = None
         self._open = ExitStack()
+        self.mapped: mmap.mmap | None = None
+        """The file that `table` lies in, if it does."""
 
     def __enter__(self) -> Self:
         return self
@@ -58,8 +61,8 @@ class Spool:
             return pa.Table.from_batches(self._batches, schema=storage_schema(columns)).combine_chunks()
         self._writer.close()
         self._file.flush()
-        rows = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        return pa.ipc.open_file(pa.py_buffer(rows)).read_all()
+        self.mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        return pa.ipc.open_file(pa.py_buffer(self.mapped)).read_all()
 
     def _spill(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -71,9 +74,10 @@ class Spool:
         self._batches = []
 
 
-def digest(table: pa.Table) -> str:
-    """A hash of a table's rows: equal rows in equal chunks give equal digests."""
+def digest(rows: Rows) -> str:
+    """A hash of the rows: equal rows in equal chunks give equal digests."""
     state = hashlib.blake2b(digest_size=12)
-    for batch in table.to_batches():
+    for batch in rows.table.to_batches():
         state.update(batch.serialize())
+        rows.forget()
     return state.hexdigest()
