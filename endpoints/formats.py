@@ -19,7 +19,7 @@ from endpoints.rows import Rows
 from endpoints.types import Integers, arrow_schema, csv_values, json_values, to_arrow_batch
 
 Shape: TypeAlias = Literal["arrays", "objects"]
-Tabular: TypeAlias = Literal["ndjson", "csv", "arrow", "parquet"]
+Tabular: TypeAlias = Literal["csv", "arrow", "parquet"]
 
 PART_ROWS = 16_384
 ROW_GROUP_PARTS = 8  # parts of a row group of Parquet: what is held until it is written

@@ -16,7 +16,7 @@ class Rows:
 
     `table` holds `columns` in their order, each in its storage form (`endpoints.types.storage_type`).
     `timezone` is the server's, for columns whose type names none. `has_more` says that rows follow. `mapped`
-    is the file that a large table lies in.
+    is the file that a large table lies in; `total` counts the rows of all pages, where that was asked.
     """
 
     columns: tuple[Column, ...]
@@ -24,6 +24,7 @@ class Rows:
     timezone: str
     has_more: bool
     mapped: mmap.mmap | None = None
+    total: int | None = None
 
     def forget(self) -> None:
         """Let go of the memory that was read from the file: what is read again comes from there again."""

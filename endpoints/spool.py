@@ -74,6 +74,11 @@ class Spool:
         self._batches = []
 
 
+def spool_in_temporary_folder() -> Spool:
+    """A spool for those who have no settings: 64 MiB in memory, then the system's temporary folder."""
+    return Spool(64 * 2**20, 64 * 2**30, Path(tempfile.gettempdir()))
+
+
 def digest(rows: Rows) -> str:
     """A hash of the rows: equal rows in equal chunks give equal digests."""
     state = hashlib.blake2b(digest_size=12)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -12,14 +13,18 @@ from time import perf_counter
 from typing import Literal, NamedTuple
 
 import orjson
+from starlette.concurrency import iterate_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from endpoints.errors import FieldError, InputError
-from endpoints.formats import csv_rows, json_rows
+from endpoints.formats import TABULAR, Shape, json_parts, ndjson_parts
 from endpoints.query.bind import Bound
 from endpoints.rows import Rows
+from serving.accept import preferred
 from serving.auth import Principal
 from serving.clock import Moment
+from serving.compress import LEAST_BYTES, Encoding, compressed
+from serving.cursor import Cursor, moment_of, owner_of
 from serving.loaded import Served
 from serving.problems import HttpProblem
 from serving.request import Asked, Format
@@ -29,7 +34,14 @@ RawHeader = tuple[bytes, bytes]
 
 MAX_AGE = 60  # seconds; a browser holds nothing for longer
 VARY = "Authorization, X-API-Key, Accept, Accept-Encoding, Origin"
-MEDIA_TYPES: Mapping[Format, str] = {"json": "application/json", "csv": "text/csv; charset=utf-8"}
+MEDIA_TYPES: Mapping[Format, str] = {
+    "json": "application/json",
+    "ndjson": "application/x-ndjson",
+    "csv": "text/csv; charset=utf-8",
+    "arrow": "application/vnd.apache.arrow.stream",
+    "parquet": "application/vnd.apache.parquet",
+}
+WHOLE_ROWS = 20_000  # an answer of more rows is sent in parts, as they are made
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +54,21 @@ class Wanted:
     bound: Bound
     limit: int
     format: Format
+    shape: Shape
+    encoding: Encoding
     method: str
     moment: Moment
+    cursor: Cursor | None = None
     timings: dict[str, float] = field(default_factory=dict)  # milliseconds
 
     @property
     def now(self) -> datetime:
         return self.moment.now
+
+    @property
+    def offset(self) -> int:
+        """How many rows come before the page."""
+        return self.asked.offset if self.cursor is None else self.cursor.offset
 
     def timed(self, part: str, since: float) -> None:
         """Note for `Server-Timing` that `part` took from `since` (perf_counter) until now."""
@@ -60,7 +80,7 @@ class Facts:
     """What an answer says of itself. `tag` names the data: a snapshot, or a digest of live rows.
 
     `max_age` is what is left, in seconds, of the promise that the rows are good; `age` of a reused live
-    result.
+    result. `snapshot` is the manifest whose rows these are; None for live rows.
     """
 
     source: Source
@@ -72,35 +92,66 @@ class Facts:
     is_cached: bool = False
     age: float = 0.0
     live_error: str | None = None
+    snapshot: int | None = None
 
 
 class Encoded(NamedTuple):
-    """Rows as a caller gets them: the body, and the headers that belong to it whenever it is sent."""
+    """Rows as a caller gets them: the body, and the headers that belong to it whenever it is sent.
+
+    `parts` are the body of a large answer, made as they are taken. `personal`: it holds a cursor, which is
+    one caller's.
+    """
 
     body: bytes
     headers: tuple[RawHeader, ...]
     rows: int
+    parts: Iterator[bytes] | None = None
+    personal: bool = False
 
 
 @dataclass(slots=True)
 class Answer:
-    """A whole answer, ready to send. Header names are in lower case."""
+    """An answer, ready to send. Header names are in lower case."""
 
     status: int
     headers: list[RawHeader]
     body: bytes = b""
+    parts: Iterator[bytes] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
-        await send({"type": "http.response.body", "body": self.body})
+        if self.parts is None:
+            await send({"type": "http.response.body", "body": self.body})
+        elif scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            await self._send(self.parts, receive, send)
+
+    async def _send(self, parts: Iterator[bytes], receive: Receive, send: Send) -> None:
+        """Each part when the one before it has gone out, as long as someone takes them."""
+        gone = asyncio.ensure_future(hung_up(receive))
+        try:
+            async for part in iterate_in_threadpool(parts):
+                if gone.done():
+                    return
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            gone.cancel()
 
 
-def choose_format(asked: Asked, accept: str | None) -> Format:
-    """The format that was asked for, or the best that `Accept` takes. HttpProblem 406."""
+async def hung_up(receive: Receive) -> None:
+    """Returns when the caller has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def choose_format(asked: Asked, accept: str | None) -> tuple[Format, Shape]:
+    """The format that was asked for, or the best that `Accept` takes, and its shape. HttpProblem 406."""
     chosen = asked.format or _accepted(accept)
-    if chosen != "json" and asked.shape != "arrays":
+    if chosen not in ("json", "ndjson") and asked.shape == "objects":
         raise InputError([FieldError("shape", "not_offered", "Only JSON has shapes.")])
-    return chosen
+    return chosen, asked.shape or ("objects" if chosen == "ndjson" else "arrays")
 
 
 def page_limit(served: Served, asked: Asked) -> int:
@@ -117,7 +168,16 @@ def identity(wanted: Wanted, facts: Facts) -> str:
     asked, version = wanted.asked, wanted.served.version
     parts = (
         *(version.number, version.fingerprint, facts.tag, facts.source, facts.reason),
-        *(wanted.bound.key, wanted.limit, asked.offset, wanted.format, asked.shape, asked.integers),
+        *(
+            wanted.bound.key,
+            wanted.limit,
+            wanted.offset,
+            wanted.format,
+            wanted.shape,
+            asked.integers,
+            asked.count,
+            asked.cursor,
+        ),
     )
     return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
@@ -137,17 +197,57 @@ def is_held(if_none_match: bytes | None, tag: str) -> bool:
 
 
 def encode(wanted: Wanted, facts: Facts, rows: Rows) -> Encoded:
-    """The whole answer's body."""
-    begun = perf_counter()
-    body = csv_rows(rows) if wanted.format == "csv" else _envelope(wanted, facts, rows)
+    """The answer's body: whole where it is small, else in parts."""
+    begun, cursor = perf_counter(), _next_cursor(wanted, facts, rows)
+    sent, parts = _body_headers(wanted, rows, cursor), _parts(wanted, facts, rows, cursor)
+    if rows.table.num_rows > WHOLE_ROWS:
+        sent += _encoding_headers(wanted.encoding)
+        large = compressed(parts, wanted.encoding)
+        return Encoded(b"", tuple(sent), rows.table.num_rows, large, personal=cursor is not None)
+    body = b"".join(parts)
+    if len(body) >= LEAST_BYTES:
+        sent += _encoding_headers(wanted.encoding)
+        body = b"".join(compressed([body], wanted.encoding))
+    sent.append((b"content-length", str(len(body)).encode()))
     wanted.timed("encode", begun)
-    headers: list[RawHeader] = [
-        (b"content-type", MEDIA_TYPES[wanted.format].encode()),
-        (b"content-length", str(len(body)).encode()),
-    ]
+    return Encoded(body, tuple(sent), rows.table.num_rows, personal=cursor is not None)
+
+
+def _encoding_headers(encoding: Encoding) -> list[RawHeader]:
+    return [] if encoding == "identity" else [(b"content-encoding", encoding.encode())]
+
+
+def _body_headers(wanted: Wanted, rows: Rows, cursor: str | None) -> list[RawHeader]:
+    """The media type, and what the envelope of JSON says for formats that have none."""
+    sent: list[RawHeader] = [(b"content-type", MEDIA_TYPES[wanted.format].encode())]
     if wanted.format != "json":
-        headers.append((b"x-endpoint-has-more", b"true" if rows.has_more else b"false"))
-    return Encoded(body, tuple(headers), rows.table.num_rows)
+        sent.append((b"x-endpoint-has-more", b"true" if rows.has_more else b"false"))
+        if cursor is not None:
+            sent.append((b"x-endpoint-next-cursor", cursor.encode()))
+        if rows.total is not None:
+            sent.append((b"x-endpoint-total", str(rows.total).encode()))
+    return sent
+
+
+def _next_cursor(wanted: Wanted, facts: Facts, rows: Rows) -> str | None:
+    """Where the next page of an asset begins. Live rows have no snapshot to go on in."""
+    if facts.snapshot is None or not rows.has_more:
+        return None
+    version = wanted.served.version
+    begun = wanted.cursor.bound_at if wanted.cursor is not None else moment_of(version, wanted.now)
+    owner = owner_of(wanted.principal, wanted.bound)
+    following = wanted.offset + rows.table.num_rows
+    return Cursor(version.number, facts.snapshot, following, begun, owner).text()
+
+
+def _parts(wanted: Wanted, facts: Facts, rows: Rows, cursor: str | None) -> Iterator[bytes]:
+    match wanted.format:
+        case "json":
+            return _envelope(wanted, facts, rows, cursor)
+        case "ndjson":
+            return ndjson_parts(rows, wanted.shape, wanted.asked.integers)
+        case tabular:
+            return TABULAR[tabular](rows)
 
 
 def headers(wanted: Wanted, facts: Facts, tag: str) -> list[RawHeader]:
@@ -192,7 +292,7 @@ def instant(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _envelope(wanted: Wanted, facts: Facts, rows: Rows) -> bytes:
+def _envelope(wanted: Wanted, facts: Facts, rows: Rows, cursor: str | None) -> Iterator[bytes]:
     asked, version = wanted.asked, wanted.served.version
     head = {
         "name": wanted.served.endpoint.name,
@@ -202,16 +302,19 @@ def _envelope(wanted: Wanted, facts: Facts, rows: Rows) -> bytes:
     }
     tail = {
         "hasMore": rows.has_more,
+        **({} if cursor is None else {"nextCursor": cursor}),
+        **({} if rows.total is None else {"total": rows.total}),
         "limit": wanted.limit,
-        "offset": asked.offset,
+        "offset": wanted.offset,
         "source": facts.source,
         "reason": facts.reason,
         "is_cached": facts.is_cached,
         "last_refresh": instant(facts.last_refresh),
         "execution_id": facts.execution_id,
     }
-    results = json_rows(rows, shape=asked.shape, integers=asked.integers)
-    return b"".join((orjson.dumps(head)[:-1], b',"results":', results, b",", orjson.dumps(tail)[1:]))
+    yield orjson.dumps(head)[:-1] + b',"results":'
+    yield from json_parts(rows, wanted.shape, asked.integers)
+    yield b"," + orjson.dumps(tail)[1:]
 
 
 def _cache_control(wanted: Wanted, facts: Facts) -> str:
@@ -225,39 +328,24 @@ def _cache_control(wanted: Wanted, facts: Facts) -> str:
 
 
 _MEDIA_RANGES: Mapping[str, Format] = {
+    "application/json": "json",
     "*/*": "json",
     "application/*": "json",
-    "application/json": "json",
-    "text/*": "csv",
+    "application/x-ndjson": "ndjson",
+    "application/ndjson": "ndjson",
+    "application/jsonl": "ndjson",
     "text/csv": "csv",
+    "text/*": "csv",
+    "application/vnd.apache.arrow.stream": "arrow",
+    "application/vnd.apache.parquet": "parquet",
 }
 
 
 def _accepted(accept: str | None) -> Format:
-    """The format of the range with the highest weight; JSON before CSV where they tie on a wildcard."""
+    """The format with the highest weight; of those that tie JSON. HttpProblem 406 where there is none."""
     if accept is None or accept in ("*/*", "application/json") or not accept.strip():
         return "json"
-    best: tuple[float, int, Format] | None = None
-    for part in accept.split(","):
-        media_range, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        offered = _MEDIA_RANGES.get(media_range)
-        if offered is None:
-            continue
-        weight = _weight(parameters)
-        rank = (weight, -media_range.count("*"))
-        if weight > 0 and (best is None or rank > best[:2]):
-            best = (*rank, offered)
-    if best is None:
+    chosen = preferred(accept, _MEDIA_RANGES)
+    if chosen is None:
         raise HttpProblem("not_acceptable")
-    return best[2]
-
-
-def _weight(parameters: list[str]) -> float:
-    for parameter in parameters:
-        name, _, value = parameter.partition("=")
-        if name.strip() == "q":
-            try:
-                return min(max(float(value), 0.0), 1.0)
-            except ValueError:
-                return 0.0
-    return 1.0
+    return chosen

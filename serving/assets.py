@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 READ_THREADS = 8
 FIRST_LOOK = 5.0  # seconds
+OLDER_SNAPSHOTS = 64  # that cursors go on in, held in memory
 CORRUPT_FOR = 60.0  # seconds before a snapshot that could not be read is tried again
 
 
@@ -31,6 +33,7 @@ class Assets:
     def __init__(self, lake: Lake, follower: Follower, reader: AssetReader) -> None:
         self.lake, self._follower, self._reader = lake, follower, reader
         self._threads = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="asset")
+        self._older: OrderedDict[tuple[str, int, int], Manifest] = OrderedDict()
         self._corrupt: dict[tuple[str, int], tuple[int, float]] = {}
 
     def start(self, versions: Iterable[Version]) -> None:
@@ -67,15 +70,36 @@ class Assets:
             self._follower.learn(newest)
         return newest
 
-    async def read(self, manifest: Manifest, plan: Plan, bound: Bound, limit: int, offset: int) -> Rows:
-        """One page of an asset. Raises Corrupt, StoreUnavailable."""
+    async def at(self, version: Version, number: int) -> Manifest | None:
+        """One snapshot by its number; None where it is gone. Raises Corrupt, StoreUnavailable."""
+        newest = self.manifest(version)
+        if newest is None or newest.number == number:
+            return newest
+        key = (version.endpoint, version.number, number)
+        if (known := self._older.get(key)) is None:
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, self._lake.manifest, *key)
+            if not isinstance(found, Manifest):
+                return None
+            known = self._older[key] = found
+            while len(self._older) > OLDER_SNAPSHOTS:
+                self._older.popitem(last=False)
+        return known
+
+    async def read(
+        self, manifest: Manifest, plan: Plan, bound: Bound, limit: int, offset: int, *, count: bool = False
+    ) -> Rows:
+        """One page of an asset, with `count` the number of rows of all. Raises Corrupt, StoreUnavailable."""
         return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._read, manifest, plan, bound, limit, offset
+            self._threads, self._read, manifest, plan, bound, limit, offset, count
         )
 
-    def _read(self, manifest: Manifest, plan: Plan, bound: Bound, limit: int, offset: int) -> Rows:
+    def _read(
+        self, manifest: Manifest, plan: Plan, bound: Bound, limit: int, offset: int, count: bool
+    ) -> Rows:
         try:
-            return self._reader.read(manifest, plan, bound, limit=limit, offset=offset, max_rows=limit)
+            return self._reader.read(
+                manifest, plan, bound, limit=limit, offset=offset, max_rows=limit, count=count
+            )
         except EndpointsError:
             raise
         except Exception as error:  # whatever it is, the answer can still come from ClickHouse

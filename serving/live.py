@@ -19,7 +19,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,8 @@ Key = tuple[object, ...]
 class Question:
     """What one live run answers. `key` tells identical ones; `statement` may ask the warehouse and block.
 
-    `pay` is called where a run has to be started, and may refuse by raising.
+    `pay` is called where a run has to be started, and may refuse by raising. `count` gives the number
+    of rows of all pages, where that is asked.
     """
 
     key: Key
@@ -49,6 +50,7 @@ class Question:
     caps: Caps
     limit: int
     offset: int
+    count: Statement | None
     keep_for: timedelta
     queue_for: timedelta
     pay: Callable[[], Awaitable[None]]
@@ -246,8 +248,18 @@ class LiveRuns:
                 query.detach()
             table = spool.table(result.columns)
             rows = Rows(result.columns, table, result.timezone, has_more=seen > last, mapped=spool.mapped)
-            ended = time.monotonic()
-            return LiveRows(rows, result.query_id, started, digest(rows), ended, question.keep_for)
+        if question.count is not None:
+            rows = replace(rows, total=self._count(question.count, question.caps, query))
+        ended = time.monotonic()
+        return LiveRows(rows, query.id, started, digest(rows), ended, question.keep_for)
+
+    def _count(self, statement: Statement, caps: Caps, query: _Query) -> int:
+        with self._warehouse.run(statement, caps, query_id=f"{query.id}-count") as result:
+            query.attach(result)
+            try:
+                return sum(int(n) for batch in result for n in batch.column(0).to_pylist())
+            finally:
+                query.detach()
 
 
 def _part(batch: pa.RecordBatch, first: int, end: int) -> pa.RecordBatch:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from endpoints.definition import Variable
 from endpoints.types import Column, openapi_schema, show_value
+from serving.answer import MEDIA_TYPES
+from serving.cursor import MAX_LENGTH
 from serving.loaded import Served
 from serving.openapi_materialize import materialize_paths
 from serving.problems import KINDS, MEDIA_TYPE
+from serving.request import Format
 
 Json = dict[str, Any]
 
@@ -79,7 +82,7 @@ def _ok(described: Described, method: str) -> Json:
     headers = {name: {"schema": {"type": "string"}, "description": text} for name, text in _HEADERS.items()}
     content = {
         "application/json": {"schema": _envelope(described)},
-        "text/csv": {"schema": {"type": "string"}},
+        **{kind.partition(";")[0]: {} for name, kind in MEDIA_TYPES.items() if name != "json"},
     }
     answers: Json = {"200": {"description": "The rows.", "headers": headers, "content": content}}
     if method == "get":
@@ -104,7 +107,8 @@ def _envelope(described: Described) -> Json:
         "last_refresh": {"type": ["string", "null"], "format": "date-time"},
         "execution_id": {"type": "string"},
     }
-    return {"type": "object", "properties": fields, "required": list(fields)}
+    paging: Json = {"nextCursor": {"type": "string"}, "total": {"type": "integer"}}
+    return {"type": "object", "properties": {**fields, **paging}, "required": list(fields)}
 
 
 def _row(columns: tuple[Column, ...]) -> Json:
@@ -161,8 +165,10 @@ def _options(described: Described) -> Mapping[str, Json]:
         "refresh": {"type": "string", "enum": ["cache", "force", "direct"], "default": "cache"},
         "limit": {"type": "integer", "minimum": 1, "maximum": version.limits.max_rows},
         "offset": {"type": "integer", "minimum": 0, "default": 0},
-        "format": {"type": "string", "enum": ["json", "csv"], "default": "json"},
-        "shape": {"type": "string", "enum": ["arrays", "objects"], "default": "arrays"},
+        "cursor": {"type": "string", "maxLength": MAX_LENGTH},
+        "count": {"type": "boolean", "default": False},
+        "format": {"type": "string", "enum": list(get_args(Format)), "default": "json"},
+        "shape": {"type": "string", "enum": ["arrays", "objects"]},
         "integers": {"type": "string", "enum": ["number", "string"], "default": "number"},
     }
 

@@ -70,8 +70,11 @@ KINDS: Mapping[str, Kind] = {
         404, "Unknown request", "There is no such request, or it is over for longer than seven days."
     ),
     "method_not_allowed": Kind(405, "Method not allowed", "This address does not take this method."),
-    "not_acceptable": Kind(406, "Not acceptable", "Answers are application/json or text/csv."),
+    "not_acceptable": Kind(406, "Not acceptable", "Answers are JSON, JSON lines, CSV, Arrow or Parquet."),
     "sunset": Kind(410, "Version is gone", "This version is past its sunset; call its successor."),
+    "cursor_gone": Kind(
+        410, "Cursor is gone", "The snapshot of this cursor is gone; begin again without it."
+    ),
     "body_too_large": Kind(413, "Body too large", "The body is larger than this service takes."),
     "unsupported_media_type": Kind(
         415, "Unsupported media type", "Send the body as Content-Type: application/json."

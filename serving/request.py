@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, get_args
 from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
@@ -27,7 +27,7 @@ from endpoints.types import Integers
 from serving.problems import HttpProblem
 
 Refresh = Literal["cache", "force", "direct"]
-Format = Literal["json", "csv"]
+Format = Literal["json", "ndjson", "csv", "arrow", "parquet"]
 
 MAX_QUERY_BYTES = 32 * 1024  # well below what uvicorn takes, whose own refusal is not a problem document
 MAX_PARAMETERS = 1_000
@@ -55,9 +55,11 @@ class Asked:
     refresh: Refresh = "cache"
     limit: int | None = None
     offset: int = 0
+    cursor: str | None = None
     format: Format | None = None
-    shape: Shape = "arrays"
+    shape: Shape | None = None
     integers: Integers = "number"
+    count: bool = False
     client_query_id: str | None = None
 
 
@@ -76,6 +78,14 @@ class Call:
         if self.pairs is not None and "version" in self.pairs:
             given = _from_text(_once("version", self.pairs["version"]))
         return None if given is None else _whole("version", given, at_least=1, at_most=2**31)
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor, if any: it says which version is asked. Raises InputError."""
+        given: object = self.options.get("cursor")
+        if self.pairs is not None and "cursor" in self.pairs:
+            given = _once("cursor", self.pairs["cursor"])
+        return None if given is None else _text_option("cursor", given)
 
     def ask(self, version: Version, wrong: list[FieldError]) -> Asked:
         """What is asked of `version`. What is wrong goes to `wrong`, and stays as if it were not given."""
@@ -161,6 +171,17 @@ def refuse_body(request: Request) -> None:
         raise HttpProblem(
             "malformed_body", "GET takes no body: send variables in the query string, or use POST."
         )
+
+
+def check_page(asked: Asked) -> None:
+    """InputError for what a cursor has decided already."""
+    wrong = [
+        FieldError(name, "not_with_cursor", "The cursor says where the page begins.")
+        for name, given in (("offset", asked.offset != 0), ("refresh", asked.refresh == "direct"))
+        if given
+    ]
+    if wrong:
+        raise InputError(wrong)
 
 
 def _names(request: Request) -> list[str]:
@@ -254,15 +275,16 @@ def _split(
         if len(values) > 1:
             wrong.append(FieldError(name, "repeated", "Given more than once."))
         else:
-            target[name] = _from_text(values[0]) if target is options else values[0]
+            typed = target is options and name != "cursor"
+            target[name] = _from_text(values[0]) if typed else values[0]
     return options, variables
 
 
 def _from_text(text: str) -> object:
-    """An option of a query string as JSON would have it: digits and `false` are no strings there."""
+    """An option of a query string as JSON would have it: digits, `true` and `false` are no strings there."""
     if _WHOLE.fullmatch(text):
         return int(text)
-    return False if text == "false" else text
+    return {"true": True, "false": False}.get(text, text)
 
 
 def _options(
@@ -306,14 +328,22 @@ def _only_false(name: str, value: object) -> None:
         raise _refused(name, "not_offered", "This is not offered.")
 
 
+def _text_option(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise _refused(name, "wrong_type", "Must be a string.")
+    return value
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _refused(name, "wrong_type", "Must be true or false.")
+    return value
+
+
 def _client_id(name: str, value: object) -> str:
     if not isinstance(value, str) or not _CLIENT_ID.fullmatch(value):
         raise _refused(name, "malformed", f"Must be 1 to {MAX_CLIENT_ID} visible ASCII characters.")
     return value
-
-
-def _no_cursor(name: str, value: object) -> None:
-    raise _refused(name, "not_offered", "Cursors are not offered; page with limit and offset.")
 
 
 def _once(name: str, values: Sequence[str]) -> str:
@@ -326,11 +356,11 @@ _READERS: Mapping[str, _Reader] = {
     "refresh": _choice("cache", "force", "direct"),
     "limit": partial(_whole, at_least=1),
     "offset": partial(_whole, at_least=0),
-    "cursor": _no_cursor,
-    "format": _choice("json", "csv"),
+    "cursor": _text_option,
+    "format": _choice(*get_args(Format)),
     "shape": _choice("arrays", "objects"),
     "debug": _only_false,
     "integers": _choice("number", "string"),
-    "count": _only_false,
+    "count": _flag,
     "client_query_id": _client_id,
 }

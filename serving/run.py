@@ -34,7 +34,7 @@ from endpoints.errors import (
 )
 from endpoints.freshness import Standing
 from endpoints.lake.manifest import Manifest
-from endpoints.query.bind import bind, live_statement
+from endpoints.query.bind import bind, count_statement, live_statement
 from endpoints.rows import Rows
 from endpoints.warehouse.protocol import Caps, Statement
 from serving.answer import (
@@ -47,17 +47,20 @@ from serving.answer import (
     encode,
     etag,
     headers,
+    hung_up,
     identity,
     is_held,
     page_limit,
     server_timing,
 )
 from serving.auth import Principal
+from serving.compress import choose_encoding
+from serving.cursor import Cursor, read_cursor
 from serving.live import LiveRows, Question, Slow
 from serving.loaded import Served
 from serving.problems import HttpProblem, LiveQueueFull, LiveRateSpent, live_error_of, response_of
 from serving.record import RunRecord
-from serving.request import Call, gathered, read_body, read_query, refuse_body
+from serving.request import Call, check_page, gathered, read_body, read_query, refuse_body
 from serving.service import Service
 
 log = logging.getLogger(__name__)
@@ -146,9 +149,12 @@ async def _answer(service: Service, request: Request, trail: Trail) -> Answer:
     """Every step in its order."""
     principal = trail.principal = await _authenticate(service, request, trail)
     call = await _read(request)
-    served = trail.served = _resolve(service, principal, request, call)
-    wanted = await _bind(service, request, principal, call, served, trail)
+    cursor = None if call.cursor is None else read_cursor(call.cursor, service.clock().now)
+    served = trail.served = _resolve(service, principal, request, call, cursor)
+    wanted = await _bind(service, request, principal, call, cursor, served, trail)
     await service.limits.run(request.scope, served.version, fresh=wanted.asked.refresh != "cache")
+    if cursor is not None:
+        return await _next_page(service, request, trail, wanted, cursor)
     decision = decide(service, wanted, service.assets.manifest(served.version))
     while decision.source != "live":
         try:
@@ -178,14 +184,25 @@ async def _read(request: Request) -> Call:
     return read_query(request.scope["query_string"])
 
 
-def _resolve(service: Service, principal: Principal, request: Request, call: Call) -> Served:
-    """The version that is asked for. HttpProblem 404, 410, 503."""
+def _resolve(
+    service: Service, principal: Principal, request: Request, call: Call, cursor: Cursor | None
+) -> Served:
+    """The version that is pinned, or that the cursor goes on in, or else the current one. HttpProblem."""
     endpoint = service.loaded.find(request.path_params["name"], principal)
-    return endpoint.version(call.version, service.clock().now.date())
+    pinned = call.version if cursor is None else cursor.version
+    if call.version not in (None, pinned):
+        raise InputError([FieldError("cursor", "other_request", "This cursor belongs to another version.")])
+    return endpoint.version(pinned, service.clock().now.date())
 
 
 async def _bind(
-    service: Service, request: Request, principal: Principal, call: Call, served: Served, trail: Trail
+    service: Service,
+    request: Request,
+    principal: Principal,
+    call: Call,
+    cursor: Cursor | None,
+    served: Served,
+    trail: Trail,
 ) -> Wanted:
     """Typed values for every variable and option. InputError for all that is wrong; pins' own errors."""
     begun, moment = perf_counter(), service.clock()
@@ -195,15 +212,21 @@ async def _bind(
         request.scope["request_id"] = asked.client_query_id
     timezone = await service.timezone(served.version)
     with gathered(wrong):
-        bound = bind(served.version, asked.variables, pins=principal.pins, now=moment.now, timezone=timezone)
+        at = moment.now if cursor is None else cursor.bound_at
+        bound = bind(served.version, asked.variables, pins=principal.pins, now=at, timezone=timezone)
     with gathered(wrong):
         limit = page_limit(served, asked)
     with gathered(wrong):
-        form = choose_format(asked, request.headers.get("accept"))
+        form, shape = choose_format(asked, request.headers.get("accept"))
     if wrong:
         raise InputError(wrong)
+    if cursor is not None:
+        check_page(asked)
+        cursor.check(principal, bound)
+    encoding = "identity" if form == "parquet" else choose_encoding(request.headers.get("accept-encoding"))
     wanted = Wanted(
-        principal, served, asked, bound, limit, form, request.method, moment, timings=trail.timings
+        *(principal, served, asked, bound, limit, form, shape, encoding, request.method, moment, cursor),
+        timings=trail.timings,
     )
     wanted.timed("bind", begun)
     return wanted
@@ -263,7 +286,9 @@ async def _asset(
     assert manifest is not None
     assert plan is not None
     begun = perf_counter()
-    rows = await service.assets.read(manifest, plan, wanted.bound, wanted.limit, wanted.asked.offset)
+    rows = await service.assets.read(
+        manifest, plan, wanted.bound, wanted.limit, wanted.offset, count=wanted.asked.count
+    )
     wanted.timed("asset", begun)
     return await _encoded(service, trail, wanted, facts, rows)
 
@@ -282,6 +307,7 @@ def asset_facts(wanted: Wanted, decision: Decision, live_error: str | None = Non
         tag=f"snapshot {decision.standing.snapshot}",
         max_age=_promise_left(wanted, decision) if source == "asset" else 0,
         live_error=live_error,
+        snapshot=manifest.number,
     )
 
 
@@ -295,16 +321,22 @@ def _known(service: Service, request: Request, trail: Trail, wanted: Wanted, fac
         return Answer(304, headers(wanted, facts, etag(name)))
     if wanted.asked.refresh != "cache":
         return None
-    encoded = service.results.get(_kept_as(name, facts))
+    encoded = service.results.get(_kept_as(name, wanted, facts))
+    if encoded is None:
+        encoded = service.results.get(_kept_as(name, wanted, facts, personal=True))
     if encoded is None:
         return None
     trail.cached, trail.rows = True, encoded.rows
     return Answer(200, [*headers(wanted, facts, etag(name)), *encoded.headers], encoded.body)
 
 
-def _kept_as(name: str, facts: Facts) -> Hashable:
-    """The key of an answer's bytes: what decides the rows and their form, and what the body says of them."""
-    return name, facts.last_refresh, facts.execution_id, facts.is_cached
+def _kept_as(name: str, wanted: Wanted, facts: Facts, *, personal: bool = False) -> Hashable:
+    """The key of an answer's bytes: what decides the rows and their form, and what the body says of them.
+
+    A `personal` one, with a cursor, is for whoever got it.
+    """
+    caller = wanted.principal.id if personal else None
+    return name, wanted.encoding, facts.last_refresh, facts.execution_id, facts.is_cached, caller
 
 
 def _promise_left(wanted: Wanted, decision: Decision) -> float:
@@ -314,6 +346,24 @@ def _promise_left(wanted: Wanted, decision: Decision) -> float:
         return MAX_AGE
     left = (refreshed + wanted.served.version.freshness - wanted.now).total_seconds()
     return left if left > 0 else MAX_AGE
+
+
+async def _next_page(
+    service: Service, request: Request, trail: Trail, wanted: Wanted, cursor: Cursor
+) -> Answer:
+    """More of the snapshot that the cursor names, whatever has been published since. HttpProblem 410."""
+    version = wanted.served.version
+    manifest = await service.assets.at(version, cursor.snapshot)
+    standing = freshness.standing(version, manifest, wanted.now)
+    if manifest is None or not standing.usable:
+        raise HttpProblem("cursor_gone")
+    source: Source = "asset" if isinstance(standing.state, freshness.Fresh) else "stale"
+    decision = Decision(source, standing.state.reason, standing, manifest)
+    try:
+        return await _asset(service, request, trail, wanted, decision)
+    except (Corrupt, Unservable) as error:
+        log.warning("%s: snapshot %d: %s", version.key, cursor.snapshot, error)
+        raise HttpProblem("cursor_gone") from None
 
 
 async def _after_corruption(
@@ -396,8 +446,9 @@ def _question(service: Service, request: Request, wanted: Wanted, decision: Deci
     version, asked, bound = wanted.served.version, wanted.asked, wanted.bound
     snapshot = decision.manifest.number if decision.manifest is not None else 0
     return Question(
-        key=(version.key, version.fingerprint, bound.key, wanted.limit, asked.offset, snapshot),
+        key=(version.key, version.fingerprint, bound.key, wanted.limit, asked.offset, asked.count, snapshot),
         statement=partial(_statement, service, wanted),
+        count=count_statement(bound) if asked.count else None,
         caps=Caps(timeout=version.limits.timeout, max_memory=version.limits.max_memory),
         limit=wanted.limit,
         offset=asked.offset,
@@ -422,16 +473,18 @@ async def _encoded(service: Service, trail: Trail, wanted: Wanted, facts: Facts,
         loop = asyncio.get_running_loop()
         encoded = await loop.run_in_executor(None, encode, wanted, facts, rows)
     name = identity(wanted, facts)
-    if facts.source != "live" or facts.is_cached:  # whoever asks after a live run hears that it is reused
-        service.results.put(_kept_as(name, facts), encoded)
+    # Whoever asks after a live run hears that it is reused; what is sent in parts is not kept.
+    if encoded.parts is None and (facts.source != "live" or facts.is_cached):
+        service.results.put(_kept_as(name, wanted, facts, personal=encoded.personal), encoded)
     trail.facts, trail.rows = facts, encoded.rows
-    return Answer(200, [*headers(wanted, facts, etag(name)), *encoded.headers], encoded.body)
+    sent = [*headers(wanted, facts, etag(name)), *encoded.headers]
+    return Answer(200, sent, encoded.body, encoded.parts)
 
 
 async def _until_gone(request: Request, work: Coroutine[None, None, T]) -> T:
     """The result of `work`, which is cancelled when the caller hangs up."""
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_hung_up(request))
+    gone = asyncio.ensure_future(hung_up(request.receive))
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -441,8 +494,3 @@ async def _until_gone(request: Request, work: Coroutine[None, None, T]) -> T:
         task.cancel()
         gone.cancel()
         await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from time import monotonic
 from typing import Self
 
@@ -19,6 +20,7 @@ from endpoints.lake.publish import Lake
 from endpoints.lake.read import AssetReader
 from endpoints.query.bind import Bound, live_statement
 from endpoints.settings import Settings
+from endpoints.spool import Spool
 from endpoints.types import Column
 from endpoints.warehouse import open_warehouse
 from endpoints.warehouse.protocol import Statement, Warehouse
@@ -76,7 +78,13 @@ class Service:
         for problem in definitions.problems:
             log.error("%s", problem)
         lake = Lake.open(settings, probe=False)  # nothing is published from here
-        reader = AssetReader(FileCache.open(lake.store, settings), budget=settings.asset_memory_bytes)
+        reader = AssetReader(
+            FileCache.open(lake.store, settings),
+            budget=settings.asset_memory_bytes,
+            spool=partial(
+                Spool, settings.live_memory_bytes, settings.live_spool_bytes, settings.cache_dir / "asset"
+            ),
+        )
         assets = Assets(lake, Follower(lake), reader)
         keys = KeyRing(KeyStore.open(settings))
         service = cls(settings, Loaded(definitions), assets, keys, warehouse or open_warehouse(settings))

@@ -1,18 +1,30 @@
-"""Rows as bytes: JSON in both shapes, CSV by RFC 4180."""
+"""Rows as bytes: JSON in both shapes, CSV by RFC 4180, Arrow, Parquet."""
 
 from __future__ import annotations
 
 import csv
 import io
+from datetime import date
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoints.formats import csv_rows, json_rows
+from endpoints.formats import (
+    PART_ROWS,
+    ROW_GROUP_PARTS,
+    arrow_parts,
+    csv_rows,
+    json_rows,
+    ndjson_parts,
+    parquet_parts,
+)
 from endpoints.rows import Rows
 from endpoints.types import Column, parse_type, storage_schema, to_storage
 
@@ -103,3 +115,64 @@ def test_both_formats_say_the_same(cells: list[tuple[str, bytes | None, int]]) -
     header, *from_csv = csv.reader(io.StringIO(csv_rows(rows).decode(), newline=""))
     assert header == ["a", "b", "c"]
     assert from_csv == [["" if v is None else str(v) for v in row] for row in from_json]
+
+
+NESTED = {
+    "texts": ("Array(LowCardinality(Nullable(String)))", [["a", None], []], pa.list_(pa.string())),
+    "pair": (
+        "Tuple(id UUID, at DateTime('Asia/Tokyo'))",
+        [{"id": bytes(16), "at": 0}, {"id": b"\x01" * 16, "at": 3600}],
+        pa.struct([("id", pa.binary(16)), ("at", pa.uint32())]),
+    ),
+    "map": ("Map(String, IPv4)", [[(b"k", 2**24)], []], pa.map_(pa.binary(), pa.uint32())),
+    "wide": ("Int256", [(-5).to_bytes(32, "little", signed=True), bytes(32)], pa.binary(32)),
+    "fixed": ("FixedString(3)", [b"ab\0", b"\xff\0\0"], pa.binary(3)),
+    "text": ("Nullable(String)", [b"\xffx", None], pa.binary()),
+    "amount": ("Decimal(9, 2)", [5, 7], pa.decimal128(9, 2)),
+    "day": ("Date", [20454, 20455], pa.uint16()),
+}
+
+
+def arrow(rows: Rows) -> pa.Table:
+    return pa.ipc.open_stream(b"".join(arrow_parts(rows))).read_all()
+
+
+def test_arrow_and_parquet_hold_what_other_programs_know() -> None:
+    rows = rows_of("Europe/Berlin", when=("DateTime", [0, 1], pa.uint32()), **NESTED)
+    read = arrow(rows)
+    assert pq.read_table(pa.BufferReader(b"".join(parquet_parts(rows)))).to_pylist() == read.to_pylist()
+    assert [str(kind) for kind in read.schema.types] == [
+        "timestamp[ms, tz=Europe/Berlin]",
+        "list<element: string>",
+        "struct<id: string not null, at: timestamp[ms, tz=Asia/Tokyo] not null>",
+        "map<string, string>",
+        "string",
+        "string",
+        "string",
+        "decimal128(9, 2)",
+        "date32[day]",
+    ]
+    first, second = read.drop_columns(["when", "pair"]).to_pylist()
+    assert first == {
+        "texts": ["a", None],
+        "map": [("k", "1.0.0.0")],
+        "wide": "-5",
+        "fixed": "ab",
+        "text": "\ufffdx",
+        "amount": Decimal("5.00"),
+        "day": date(2026, 1, 1),
+    }
+    assert (second["text"], second["map"], second["fixed"]) == (None, [], "\ufffd")
+    assert [p["id"] for p in read["pair"].to_pylist()] == [str(UUID(int=0)), str(UUID(bytes=b"\x01" * 16))]
+    assert read["pair"].to_pylist()[1]["at"].isoformat() == "1970-01-01T10:00:00+09:00"
+
+
+@pytest.mark.parametrize("count", [0, 1, PART_ROWS, PART_ROWS * (ROW_GROUP_PARTS + 1) + 1])
+def test_parts_make_a_whole(count: int) -> None:
+    rows = rows_of(n=("UInt64", list(range(count)), pa.uint64()))
+    whole = [[n] for n in range(count)]
+    assert orjson.loads(json_rows(rows)) == whole
+    assert [orjson.loads(line) for line in b"".join(ndjson_parts(rows, "arrays")).splitlines()] == whole
+    assert csv_rows(rows).count(b"\r\n") == count + 1
+    assert arrow(rows)["n"].to_pylist() == list(range(count))
+    assert pq.read_table(pa.BufferReader(b"".join(parquet_parts(rows)))).num_rows == count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,12 +19,14 @@ from endpoints.query.plan import Cut, Plan
 from endpoints.query.plan.conditions import ARROW_ORDER
 from endpoints.query.plan.reading import finishing, parameters, rows_columns, variables_of
 from endpoints.rows import Rows
+from endpoints.spool import Spool, spool_in_temporary_folder
 from endpoints.types import ClickHouseType, Column, storage_schema
 from endpoints.warehouse.finish import Finisher
 from endpoints.warehouse.protocol import Caps, Statement
 
 DECODED_BYTES = 256 * 2**20
 FINISH_BYTES = 512 * 2**20
+LARGE_PAGE = 100_000  # rows; a page that may have more is put together in a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,17 @@ class AssetReader:
     """
 
     def __init__(
-        self, files: FileCache, *, budget: int = DECODED_BYTES, finisher: Finisher | None = None
+        self,
+        files: FileCache,
+        *,
+        budget: int = DECODED_BYTES,
+        finisher: Finisher | None = None,
+        spool: Callable[[], Spool] = spool_in_temporary_folder,
     ) -> None:
         self._files, self._groups = files, RowGroups(budget)
         pa.scalar(0)  # with its first value pyarrow imports pandas, for up to half a second: not in a request
         self._finisher = finisher or Finisher()
+        self._spool = spool
 
     @property
     def held_bytes(self) -> int:
@@ -68,11 +77,20 @@ class AssetReader:
         self._finisher.close()
 
     def read(
-        self, manifest: Manifest, plan: Plan, bound: Bound, *, limit: int | None, offset: int, max_rows: int
+        self,
+        manifest: Manifest,
+        plan: Plan,
+        bound: Bound,
+        *,
+        limit: int | None,
+        offset: int,
+        max_rows: int,
+        count: bool = False,
     ) -> Rows:
         """One page of the rows that the bound variables select, in the query's order.
 
-        `limit` counts rows of the page (None: up to `max_rows`); `has_more` says that rows follow. Raises
+        `limit` counts rows of the page (None: up to `max_rows`); `has_more` says that rows follow; with
+        `count`, `total` says how many there are in all. A page of many rows lies in a file. Raises
         Corrupt (MissingFile where a file is gone: read the head again and try once more), StoreUnavailable,
         and Unservable where ClickHouse cannot finish the answer here, or a bound lies within a bucket
         (Unaligned): the query is to run live.
@@ -84,23 +102,45 @@ class AssetReader:
         if plan.finish is not None:
             columns, answer = self._finished(manifest, entry, plan, bound)
             follows = answer.num_rows > offset + page
-            return Rows(columns, answer.slice(offset, page), manifest.server.timezone, follows)
-        window = _window(plan.cut, bound, page, offset)
-        kept = _take(self._pieces(manifest, entry, plan, bound), window)
-        batches = [batch for rows in kept for batch in rows.select(range(len(columns))).to_batches()]
-        table = pa.Table.from_batches(batches, storage_schema(columns))
-        return Rows(columns, table.slice(0, page), manifest.server.timezone, table.num_rows > page)
+            total = answer.num_rows if count else None
+            return Rows(columns, answer.slice(offset, page), manifest.server.timezone, follows, total=total)
+        window, large = _window(plan.cut, bound, page, offset), page > LARGE_PAGE
+        kept = _take(self._pieces(manifest, entry, plan, bound, keep=not large), window)
+        table, mapped = self._whole(columns, kept, large)
+        total = self._total(manifest, entry, plan, bound) if count else None
+        follows = table.num_rows > page
+        return Rows(columns, table.slice(0, page), manifest.server.timezone, follows, mapped, total)
+
+    def _whole(
+        self, columns: tuple[Column, ...], kept: Iterator[pa.Table], large: bool
+    ) -> tuple[pa.Table, mmap.mmap | None]:
+        """The page as one table, in a file where it may be `large`: before a byte is sent all is read."""
+        batches = (batch for rows in kept for batch in rows.select(range(len(columns))).to_batches())
+        if not large:
+            return pa.Table.from_batches(batches, storage_schema(columns)), None
+        with self._spool() as spool:
+            for batch in batches:
+                spool.add(batch)
+            return spool.table(columns), spool.mapped
+
+    def _total(self, manifest: Manifest, entry: PartitionEntry, plan: Plan, bound: Bound) -> int:
+        """The rows of all pages."""
+        pieces = self._pieces(manifest, entry, plan, bound)
+        found = sum(piece.load().num_rows if piece.rows is None else piece.rows for piece in pieces)
+        limit, skip = _count(plan.cut.limit, bound), _count(plan.cut.offset, bound) or 0
+        found = max(0, found - skip)
+        return found if limit is None else min(found, limit)
 
     def _pieces(
-        self, manifest: Manifest, entry: PartitionEntry, plan: Plan, bound: Bound
+        self, manifest: Manifest, entry: PartitionEntry, plan: Plan, bound: Bound, *, keep: bool = True
     ) -> Iterator[_Piece]:
-        """The selected rows in order, some at a time."""
+        """The selected rows in order, some at a time. `keep`: what is decoded stays in memory."""
         types = {column.name: column.type for column in entry.columns}
         sought = _sought(types, plan, bound)
         if sought is None:
             return
         asked = request_filter(plan.conditions, types, bound, manifest.server.timezone)
-        found = self._seek(manifest, entry, sought)
+        found = self._seek(manifest, entry, sought, keep=keep)
         if asked.passes_all:
             yield from found
             return
@@ -139,7 +179,7 @@ class AssetReader:
             raise Unservable(str(error)) from error
 
     def _seek(
-        self, manifest: Manifest, entry: PartitionEntry, sought: tuple[Sought, ...]
+        self, manifest: Manifest, entry: PartitionEntry, sought: tuple[Sought, ...], *, keep: bool = True
     ) -> Iterator[_Piece]:
         """The rows of the key, row group by row group."""
         names = tuple(one.column for one in sought)
@@ -147,7 +187,7 @@ class AssetReader:
             load = partial(self._files.local, manifest.endpoint, manifest.version, file)
             footer = self._groups.footer(file.path, names, load)
             for group in footer.seek(sought):
-                rows = partial(self._groups.rows, footer, group, sought, load)
+                rows = partial(self._groups.rows, footer, group, sought, load, keep=keep)
                 yield _Piece(None if sought else group.rows, rows)
 
 
@@ -173,10 +213,9 @@ def _count(number: int | str | None, bound: Bound) -> int | None:
     return value
 
 
-def _take(pieces: Iterator[_Piece], window: _Window) -> list[pa.Table]:
+def _take(pieces: Iterator[_Piece], window: _Window) -> Iterator[pa.Table]:
     """The window's rows; what lies before it is not decoded where its size is known."""
     skip, take = window.skip, window.take
-    kept: list[pa.Table] = []
     for piece in pieces if take else ():
         if piece.rows is not None and piece.rows <= skip:
             skip -= piece.rows
@@ -185,11 +224,10 @@ def _take(pieces: Iterator[_Piece], window: _Window) -> list[pa.Table]:
         part = rows.slice(skip, take)
         skip = max(0, skip - rows.num_rows)
         if part.num_rows:
-            kept.append(part)
+            yield part
             take -= part.num_rows
         if not take:
             break
-    return kept
 
 
 def _sought(types: Mapping[str, ClickHouseType], plan: Plan, bound: Bound) -> tuple[Sought, ...] | None:

@@ -124,17 +124,21 @@ class RowGroups:
             self._footers.put((file, seek), found, found.nbytes)
         return found
 
-    def rows(self, footer: Footer, group: Group, sought: Sequence[Sought], load: Load) -> pa.Table:
-        """The rows of a row group that hold the key, in storage form."""
-        return _plain(seek_rows(self._table(footer, group, load), sought), footer.schema)
+    def rows(
+        self, footer: Footer, group: Group, sought: Sequence[Sought], load: Load, *, keep: bool = True
+    ) -> pa.Table:
+        """The rows of a row group that hold the key, in storage form; `keep`: for other reads as well."""
+        return _plain(seek_rows(self._table(footer, group, load, keep), sought), footer.schema)
 
-    def _table(self, footer: Footer, group: Group, load: Load) -> pa.Table:
+    def _table(self, footer: Footer, group: Group, load: Load, keep: bool) -> pa.Table:
         """All columns of a row group, each in one chunk."""
         key = (group.file, group.index)
         with self._lock:
             if (known := self._tables.get(key)) is not None:
                 return known
         table = _decode(footer, group, load())
+        if not keep:
+            return table
         with self._lock:
             self._tables.put(key, table, table.nbytes)
         return table

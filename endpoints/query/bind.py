@@ -181,6 +181,13 @@ def live_statement(bound: Bound, *, total_order: int | None = None, at_most: int
     return Statement(sql, {name: (variables[name].type, value) for name, value in bound.values.items()})
 
 
+def count_statement(bound: Bound) -> Statement:
+    """How many rows the version's query gives, in one row and column."""
+    rows = live_statement(bound)
+    counted = f"SELECT count() AS rows FROM (\n{rows.sql}\n)"  # noqa: S608 (the definition's own text)
+    return Statement(counted, rows.parameters)
+
+
 @lru_cache(maxsize=1024)
 def _without(sql: str, absent: frozenset[str]) -> str:
     """The text with the conjuncts of those variables replaced by 1, and without a `;` at its end."""

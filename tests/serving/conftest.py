@@ -110,6 +110,10 @@ versions:
 """,
         {1: "SELECT number, 'n' || toString(number) AS name FROM numbers({n:UInt32})"},
     ),
+    "many": (
+        "current: 1\nversions: {1: {limits: {max_rows: 30000}}}\n",
+        {1: "SELECT number, 'n' || toString(number) AS name FROM numbers({n:UInt32})"},
+    ),
     "typed": (
         """
 description: One variable of every kind.
@@ -261,17 +265,19 @@ class Stand:
     def version(self, key: str) -> Version:
         return self.definitions.version(key)
 
-    def publish(self, key: str, *, age: timedelta = timedelta()) -> None:
-        """Materialize a version by its plan and publish it, as if `age` ago."""
+    def publish(self, key: str, *, age: timedelta = timedelta(), where: str = "1") -> None:
+        """Materialize a version by its plan and publish what of it fits `where`, as if `age` ago."""
         version = self.version(key)
         plan = make_plan(version)
         assert isinstance(plan, Plan), plan
         plan = check_plan(plan, version, self.warehouse.inner)
         assert isinstance(plan, Plan), plan
+        sql = f"SELECT * FROM ({plan.materialize_sql}) WHERE {where}"
+        sql = plan.materialize_sql if where == "1" else sql
         attempt = self.lake.begin(
             version.endpoint, version.number, fingerprint=version.fingerprint, run_id="run-1"
         )
-        with self.warehouse.inner.run(Statement(plan.materialize_sql), Caps(None, None, None)) as result:
+        with self.warehouse.inner.run(Statement(sql), Caps(None, None, None)) as result:
             columns = result.columns
             with attempt.writer(UNPARTITIONED, columns, sort=[d.column for d in plan.seek]) as writer:
                 for batch in result:
