@@ -89,7 +89,7 @@ def check_parity(
     Trouble of the warehouse ends the check, not the run. Raises Corrupt or StoreUnavailable where the
     asset's own files cannot be read.
     """
-    unknown = changing(version.sql)
+    unknown = changing(version.sql, plan.floats)
     if why := _unsuited(plan, manifest, lake, unknown):
         return Parity(not_compared=[why])
     files = FileCache.open(lake.store, settings)
@@ -108,7 +108,8 @@ def _unsuited(plan: Plan, manifest: Manifest, lake: Lake, unknown: Changing) -> 
     """Why no answer of this asset is compared."""
     entry = manifest.partitions[UNPARTITIONED]
     if unknown.columns is None:
-        return f"{', '.join(unknown.functions)} may decide which rows there are, and their order"
+        named = ", ".join((*unknown.functions, *unknown.floats))
+        return f"{named} may decide which rows there are, and their order"
     if not plan.seek and plan.dimensions and entry.rows > MOST_SCANNED:
         return f"each answer reads all {entry.rows:,} rows, more than {MOST_SCANNED:,}"
     if lake.store.root is None and entry.bytes > MOST_COPIED:

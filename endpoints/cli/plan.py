@@ -137,7 +137,7 @@ def describe(version: Version, made: Plan | Refused) -> Described:
             "limit": made.cut.limit,
             "offset": made.cut.offset,
             "finish_sql": made.finish_sql,
-            "notes": list(changing(version.sql).notes),
+            "notes": list(changing(version.sql, made.floats).notes),
         },
     }
 

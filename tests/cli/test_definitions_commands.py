@@ -117,10 +117,11 @@ def test_every_comparison_is_a_dimension_of_the_plan(run: Run, project: Path) ->
 
 
 def test_refusals_have_a_place_and_notes_name_aggregates(run: Run, project: Path) -> None:
-    write_endpoint(project, "ranges", "current: 1\nversions: {1: {materialize: {}}}\n", RANGE)
+    text = RANGE.replace("any(day)", "deltaSum(amount)")
+    write_endpoint(project, "ranges", "current: 1\nversions: {1: {materialize: {}}}\n", text)
     done = run("plan", "ranges")
     assert done.exit_code == 1
-    assert "endpoint_defs/ranges/v1.sql:1: any(day)" in done.stdout
+    assert "endpoint_defs/ranges/v1.sql:1: deltaSum(amount)" in done.stdout
     assert "[aggregate]\n    Use `=`" in done.stdout
     sql = "SELECT any(amount) AS one FROM sales WHERE region = {region:String} GROUP BY day"
     write_endpoint(project, "one", "current: 1\nversions: {1: {materialize: {}}}\n", sql)

@@ -128,6 +128,11 @@ def test_the_cut_stores_states_and_finishes_in_the_authors_words() -> None:
         ("uniqIf(x, y)", "uniqIfMerge(__s0)"),
         ("quantileExact(0.9)(x)", "quantileExactMerge(0.9)(__s0)"),
         ("count(DISTINCT x)", "uniqExactMerge(__s0)"),
+        ("sum(DISTINCT x)", "sumDistinctMerge(__s0)"),
+        ("avg(x) FILTER (WHERE y)", "avgIfMerge(__s0)"),
+        ("count() FILTER (WHERE y)", "sum(__s0)"),
+        ("uniqMerge(x)", "uniqMerge(__s0)"),
+        ("groupConcat(x, ',')", "groupConcatMerge(',')(__s0)"),
     ],
 )
 def test_merging(call: str, merged: str) -> None:
@@ -137,9 +142,17 @@ def test_merging(call: str, merged: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "call", ["any(x)", "sum(DISTINCT x)", "argMax(x, y)", "quantile(0.9)(x)", "AVG(x)", "uniqState(x)"]
+    "call",
+    [
+        "deltaSum(x)",
+        "uniqState(x)",
+        "uniqMergeIf(x, y)",
+        "first_value(x) RESPECT NULLS",
+        "countIf(DISTINCT x, y)",
+        "sum(DISTINCT x) FILTER (WHERE y)",
+    ],
 )
-def test_what_does_not_merge_exactly_is_refused(call: str) -> None:
+def test_what_does_not_merge_is_refused(call: str) -> None:
     assert refused(f"SELECT g, {call} AS a FROM t WHERE x > {{x:Int64}} GROUP BY g") == ["aggregate"]
 
 

@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 
 from endpoints.query.plan.functions import (
+    MERGING,
+    adds_floats,
     aggregate,
     is_clock,
     is_nondeterministic,
-    merges_exactly,
-    reproducible,
 )
 from endpoints.warehouse.embedded import EmbeddedWarehouse
 from endpoints.warehouse.protocol import Caps, Statement
@@ -69,9 +69,15 @@ def test_combinators(name: str, found: tuple[str, tuple[str, ...]] | None) -> No
     assert aggregate(name) == found
 
 
-def test_no_aggregate_both_merges_and_differs_from_run_to_run() -> None:
-    for name in ("avg", "uniq", "uniqIf", "quantileExact", "groupBitOr"):
-        assert merges_exactly(name)
-        assert reproducible(name)
-    for name in ("any", "quantile", "topK", "argMax", "deltaSum", "studentTTestOneSample"):
-        assert not merges_exactly(name)
+def test_each_aggregate_has_one_class() -> None:
+    names = [name for names in MERGING.values() for name in names]
+    assert len(names) == len(set(names))
+
+
+def test_floats_are_told_from_what_counts_or_compares_them() -> None:
+    assert adds_floats("avgIf", "AggregateFunction(avgIf, Float64, UInt8)")
+    assert adds_floats("varPop", "AggregateFunction(varPop, Int64)")
+    assert adds_floats("max", "Float32")
+    assert not adds_floats("avg", "AggregateFunction(avg, Int64)")
+    assert not adds_floats("uniq", "AggregateFunction(uniq, Float64)")
+    assert not adds_floats("any", "AggregateFunction(any, Float64)")

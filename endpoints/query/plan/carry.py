@@ -7,12 +7,10 @@ from endpoints.query.lexer import Kind
 from endpoints.query.plan.conditions import Conjunct, conjuncts, is_one_value
 from endpoints.query.plan.dimensions import Dimensions
 from endpoints.query.plan.edits import Edits, quoted
-from endpoints.query.plan.functions import reproducible
 from endpoints.query.plan.keys import Decided, select_keys
 from endpoints.query.plan.model import Cut, Plan
 from endpoints.query.plan.order import known_width, orders_by_all, total_order
 from endpoints.query.plan.select import Item, Select, Span
-from endpoints.query.plan.terms import aggregates
 from endpoints.query.variables import read_placeholder
 
 # Where a variable stands for something else than a condition on rows or groups.
@@ -67,7 +65,6 @@ class _Carrier:
             cut=cut,
             width=width,
             distinct=self.select.distinct,
-            notes=self._notes(),
         )
 
     def _seek(self, conjunct: Conjunct) -> None:
@@ -176,18 +173,6 @@ class _Carrier:
                     return name
         self.stopped = True
         return None
-
-    def _notes(self) -> tuple[str, ...]:
-        source = self.source
-        names = {
-            source.tokens[call.span.first].text
-            for item in self.select.items
-            for call in aggregates(source, item.expression)
-            if call.function and not reproducible(call.function)
-        }
-        return tuple(
-            f"{name} may answer differently from run to run in ClickHouse itself" for name in sorted(names)
-        )
 
 
 def _rank(conjunct: Conjunct, first: tuple[str, ...]) -> int:

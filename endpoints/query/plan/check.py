@@ -12,6 +12,7 @@ from endpoints.errors import BadQuery, UnsupportedType
 from endpoints.query.plan.buckets import has_steady, is_bucketed
 from endpoints.query.plan.build import make_plan
 from endpoints.query.plan.conditions import compares_in_arrow, equality_type, has_exact_equality
+from endpoints.query.plan.functions import adds_floats
 from endpoints.query.plan.model import Condition, Described, Plan, Refusal, Refused
 from endpoints.query.plan.reading import try_finish
 from endpoints.query.plan.reasons import refusal
@@ -67,15 +68,17 @@ def check_plan(
     if wrong := [*_unstorable_dimensions(planned, stored)]:
         return Refused(tuple(wrong))
     wrong = [*_type_gaps(planned, version, stored), *_bucket_gaps(planned, version, warehouse, stored)]
-    wrong += [*_floats(planned, version, live, stored)]
+    wrong += [*_float_rows(planned, version, live, stored)]
     for branch in planned.branches:  # what they give together may have a wider type than each alone
         own = warehouse.describe(Statement(branch.materialize_sql))
-        wrong += [*_type_gaps(branch, version, own), *_floats(branch, version, own, own)]
+        wrong += [*_type_gaps(branch, version, own), *_float_rows(branch, version, own, own)]
     if version.variables and not wrong:
         wrong += _profile(warehouse, _decisive(planned, version, stored))
     if not wrong and _needs_clickhouse(planned, version, stored):
         wrong += _unfinished(planned, version, warehouse, live, stored, finisher)
-    return Refused(tuple(wrong)) if wrong else replace(planned, width=len(live))
+    return (
+        Refused(tuple(wrong)) if wrong else replace(planned, width=len(live), floats=_floats(planned, stored))
+    )
 
 
 def _described(
@@ -155,18 +158,28 @@ def _bucket_gaps(
             yield refusal("version", condition.line, ".".join(map(str, FINISH_FROM)))
 
 
-def _floats(
-    plan: Plan, version: Version, live: tuple[Column, ...], stored: tuple[Column, ...]
-) -> Iterator[Refusal]:
-    """Floats whose answer depends on the order in which rows come."""
+def _floats(plan: Plan, stored: tuple[Column, ...]) -> tuple[str, ...]:
+    """The aggregates that are put together from parts, and add floats in their order."""
     types = {column.name: column.type for column in stored}
     # Where every dimension is sought, each answer merges one part only, and that is the part.
-    parts = any(dimension.variable is None for dimension in plan.dimensions)
-    for state in plan.finish.states if plan.finish and parts else ():
-        if "Float" in f"{state.type_text} {types[state.name]}":
-            yield refusal("float_aggregate", 1, state.written)
-    made = (*live, *(stored if plan.finish else ())) if plan.distinct and version.variables else ()
-    for column in made:
+    if plan.finish is None or all(dimension.variable is not None for dimension in plan.dimensions):
+        return ()
+    return tuple(
+        state.written
+        for state in plan.finish.states
+        if adds_floats(state.function, f"{state.type_text} {types[state.name]}")
+    )
+
+
+def _float_rows(
+    plan: Plan, version: Version, live: tuple[Column, ...], stored: tuple[Column, ...]
+) -> Iterator[Refusal]:
+    """Floats that decide which rows there are."""
+    if not plan.distinct or not version.variables:
+        return
+    states = {state.name for state in plan.finish.states} if plan.finish else set[str]()
+    kept = tuple(column for column in stored if column.name not in states) if plan.finish else ()
+    for column in (*live, *kept):
         if "Float" in column.type.text:
             yield refusal("float_distinct", 1, column.name)
 

@@ -18,7 +18,7 @@ from endpoints.query.ordering import ordered
 from endpoints.query.plan.conditions import conjuncts, is_one_value
 from endpoints.query.plan.dimensions import Dimensions
 from endpoints.query.plan.edits import Edits, quoted
-from endpoints.query.plan.functions import aggregate, reproducible
+from endpoints.query.plan.functions import adds_floats, aggregate, reproducible
 from endpoints.query.plan.keys import select_keys, shadows
 from endpoints.query.plan.merging import NotMergeable, state_of
 from endpoints.query.plan.model import Described, Finish, Plan, Refusal, Refused, State
@@ -86,7 +86,14 @@ class _Cutter:
             finish=finish,
             width=len(self.select.items),
             distinct=self.select.distinct,
+            floats=self._floats(),
         )
+
+    def _floats(self) -> tuple[str, ...]:
+        """What is put together from parts, and adds floats in their order, as far as is known by now."""
+        if all(dimension.variable is not None for dimension in self.dimensions.found):
+            return ()
+        return tuple(s.written for s in self.states if adds_floats(s.function, s.type_text or ""))
 
     def _refuse(self, code: str, span: Span, what: str = "") -> None:
         self.refusals.append(refusal(code, self.source.line(span), what))
@@ -308,6 +315,8 @@ class _Cutter:
             if source.placeholders(term.head):
                 self._refuse("placeholder_in_aggregate", term.head, source.text(term.head))
                 return
+            if not reproducible(term.function or "") and self._reads_in_order():
+                raise NotMergeable
             if text not in self._state_columns:
                 state = state_of(source, term, f"__s{len(self.states)}", self._state_type())
                 self._state_columns[text] = state
@@ -316,6 +325,11 @@ class _Cutter:
             self._refuse("aggregate", term.head, source.text(term.head))
             return
         self.edits.replace(term.head, self._state_columns[text].merges)
+
+    def _reads_in_order(self) -> bool:
+        """Rows come from a subquery in an order, which parts that are merged no longer have."""
+        read = (self.select.body(name) for name in ("WITH", "FROM"))
+        return any(self.source.has_word(body, "ORDER") for body in read if body)
 
     def _state_type(self) -> str | None:
         types = self.described.state_types if self.described else ()

@@ -5,7 +5,7 @@ For people and programs to read: nothing is decided by what is found here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from endpoints.query.lexer import Kind
@@ -146,30 +146,64 @@ def _names_something(source: Source, span: Span) -> bool:
 class Changing:
     """Aggregates that ClickHouse itself does not answer the same way twice, by name.
 
-    `columns` are the places of the result's columns that hold them; None where they decide more than the
-    values of those columns: which rows there are, or their order.
+    `floats` are those, as written, of which only the last bits may change. `columns` are the places of the
+    result's columns that hold either; None where they decide more than the values of those columns: which
+    rows there are, or their order. `shown`: floats stand there as they are, neither rounded nor compared.
     """
 
     functions: tuple[str, ...]
     columns: frozenset[int] | None
+    floats: tuple[str, ...] = ()
+    shown: bool = True
 
     @property
     def notes(self) -> tuple[str, ...]:
         """A sentence for each."""
-        return tuple(
+        whole = tuple(
             f"{name} may answer differently from run to run in ClickHouse itself" for name in self.functions
         )
+        return whole + tuple(f"{call} {self._of_floats}" for call in self.floats)
+
+    @property
+    def _of_floats(self) -> str:
+        said = "adds floats: its last bits may differ from run to run in ClickHouse itself"
+        if self.columns is None:
+            return f"{said}, and here they may decide which rows there are, or their order"
+        return said if self.shown else f"{said}, and here they are rounded or compared"
 
 
-def changing(sql: str) -> Changing:
-    """What of a query's answer may change though no row has."""
+def changing(sql: str, floats: Collection[str] = ()) -> Changing:
+    """What of a query's answer may change though no row has. `floats` are those of a plan."""
     try:
         source = Source(sql)
+        calls = {source_of.same(Span(0, len(source_of.tokens))) for source_of in map(Source, floats)}
         found = [index for index in range(len(source.tokens)) if _changes(source, index)]
+        added = [span for span in _spans(source) if source.same(span) in calls]
+        places = [*found, *(span.first for span in added)]
         names = tuple(sorted({source.tokens[index].text for index in found}))
-        return Changing(names, _columns(source, found))
+        texts = tuple(dict.fromkeys(source.text(span) for span in added))
+        return Changing(names, _columns(source, places), texts, _shown(source, added))
     except Unreadable:
         return Changing((), frozenset())
+
+
+def _spans(source: Source) -> Iterator[Span]:
+    """Every call, with both of its brackets where it has parameters, and FILTER."""
+    for index in range(len(source.tokens) - 1):
+        last = index
+        while source.is_op(last + 1, "(") or source.word(last + 1) == "FILTER":
+            last = source.pair[last + 1] if source.is_op(last + 1, "(") else last + 1
+            if source.tokens[index].name:
+                yield Span(index, last + 1)
+
+
+def _shown(source: Source, calls: list[Span]) -> bool:
+    """Each call is an item of SELECT by itself."""
+    try:
+        items = {item.expression for item in parse_select(source).items}
+    except Unreadable:
+        return not calls
+    return all(call in items for call in calls)
 
 
 def _changes(source: Source, index: int) -> bool:

@@ -2,11 +2,12 @@
 
 The lists come from `system.functions` of 26.9 (`deterministic`, `is_aggregate`), the verdicts on aggregates
 from merging about 300 expressions over 12 and 290 groups. `tests/query/test_plan_functions.py` compares the
-lists with the engine in use.
+lists with the engine in use, `tests/parity/test_parity_aggregates.py` the answers.
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from functools import cache
 
 
@@ -45,70 +46,79 @@ NONDETERMINISTIC = _names(
 
 _NONDETERMINISTIC_PREFIXES = ("dictget", "dicthas", "dictisin", "region", "timeseries")
 
-_AGGREGATES = _names(
-    """aggthrow analysisofvariance anova any any_respect_nulls any_value any_value_respect_nulls anyheavy
-    anylast anylast_respect_nulls anylastrespectnulls anyrespectnulls anyvaluerespectnulls approx_top_count
-    approx_top_k approx_top_sum argandmax argandmin argmax argmin array_agg array_concat_agg avg avgweighted
-    bit_and bit_or bit_xor boundingratio categoricalinformationvalue contingency corr corrmatrix corrstable
-    count covar_pop covar_samp covarpop covarpopmatrix covarpopstable covarsamp covarsampmatrix
-    covarsampstable cramersv cramersvbiascorrected deltasum deltasumtimestamp distinctdynamictypes
-    distinctjsonpaths distinctjsonpathsandtypes entropy estimatecompressionratio exponentialmovingaverage
-    exponentialtimedecayedavg exponentialtimedecayedcount exponentialtimedecayedmax
-    exponentialtimedecayedsum first_value first_value_respect_nulls firstvaluerespectnulls flamegraph gini
-    group_concat grouparray grouparrayinsertat grouparrayintersect grouparraylast grouparraymovingavg
-    grouparraymovingsum grouparraysample grouparraysorted groupbitand groupbitmap groupbitmapand
-    groupbitmapor groupbitmapxor groupbitor groupbitxor groupconcat groupformat groupnumericindexedvector
-    groupuniqarray hierarchicalkmeans histogram intervallengthsum kolmogorovsmirnovtest kurtpop kurtsamp
-    largesttrianglethreebuckets last_value last_value_respect_nulls lastvaluerespectnulls lttb
-    mannwhitneyutest max max_by maxintersections maxintersectionsposition maxmappedarrays meanztest median
-    medianbfloat16 medianbfloat16weighted mediandd mediandeterministic medianexact medianexacthigh
-    medianexactlow medianexactweighted medianexactweightedinterpolated mediangk medianinterpolatedweighted
-    mediantdigest mediantdigestweighted mediantiming mediantimingweighted mergedjsonpatch min min_by
-    minmappedarrays mvtencode nothing nothingnull nothinguint64 quantile quantilebfloat16
-    quantilebfloat16weighted quantiledd quantiledeterministic quantileexact quantileexactexclusive
-    quantileexacthigh quantileexactinclusive quantileexactlow quantileexactweighted
-    quantileexactweightedinterpolated quantilegk quantileinterpolatedweighted quantileprometheushistogram
-    quantiles quantilesbfloat16 quantilesbfloat16weighted quantilesdd quantilesdeterministic quantilesexact
-    quantilesexactexclusive quantilesexacthigh quantilesexactinclusive quantilesexactlow
-    quantilesexactweighted quantilesexactweightedinterpolated quantilesgk quantilesinterpolatedweighted
-    quantilesprometheushistogram quantilestdigest quantilestdigestweighted quantilestiming
-    quantilestimingweighted quantiletdigest quantiletdigestweighted quantiletiming quantiletimingweighted
-    rankcorr regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy
-    retention sequencecount sequencematch sequencematchevents sequencenextnode simplelinearregression
-    singlevalueornull skewpop skewsamp sparkbar st_asmvt std stddev stddev_pop stddev_samp stddevpop
-    stddevpopstable stddevsamp stddevsampstable stochasticlinearregression stochasticlogisticregression
-    string_agg studentttest studentttestonesample sum sumcount sumkahan summap summapfiltered
-    summapfilteredwithoverflow summappedarrays summapwithoverflow sumwithoverflow theilsu topk topkweighted
-    uniq uniqcombined uniqcombined64 uniqexact uniqhll12 uniqupto var_pop var_samp varpop varpopstable
-    varsamp varsampstable welchttest windowfunnel"""
+
+class Merging(Enum):
+    """What becomes of an aggregate whose answer is put together from states of parts."""
+
+    EXACT = "the very answer of one pass; over floats but for their last bits"
+    FLOATS = "the answer of one pass but for the last bits of floats"
+    TIES = "the answer of one pass, unless rows tie"
+    ORDER = "an answer that ClickHouse itself may give: it depends on the order of rows, or on chance"
+    WRONG = "not an answer of the query"
+    STATELESS = "nothing: there is no state, or none that has been tried"
+
+
+MERGING = {
+    Merging.EXACT: _names(
+        """avg avgweighted bit_and bit_or bit_xor categoricalinformationvalue count distinctdynamictypes
+        distinctjsonpaths distinctjsonpathsandtypes gini grouparrayintersect grouparraysorted groupbitand
+        groupbitmap groupbitor groupbitxor groupnumericindexedvector intervallengthsum kolmogorovsmirnovtest
+        largesttrianglethreebuckets lttb mannwhitneyutest max maxintersections maxintersectionsposition
+        maxmappedarrays medianbfloat16 medianbfloat16weighted mediandd mediandeterministic medianexact
+        medianexacthigh medianexactlow medianexactweighted medianexactweightedinterpolated
+        medianinterpolatedweighted mediantiming mediantimingweighted min minmappedarrays nothing nothingnull
+        nothinguint64 quantilebfloat16 quantilebfloat16weighted quantiledd quantiledeterministic
+        quantileexact quantileexactexclusive quantileexacthigh quantileexactinclusive quantileexactlow
+        quantileexactweighted quantileexactweightedinterpolated quantileinterpolatedweighted
+        quantileprometheushistogram quantilesbfloat16 quantilesbfloat16weighted quantilesdd
+        quantilesdeterministic quantilesexact quantilesexactexclusive quantilesexacthigh
+        quantilesexactinclusive quantilesexactlow quantilesexactweighted quantilesexactweightedinterpolated
+        quantilesinterpolatedweighted quantilesprometheushistogram quantilestiming quantilestimingweighted
+        quantiletiming quantiletimingweighted rankcorr retention sequencematch sequencematchevents sparkbar
+        sum sumcount summap summapfiltered summapfilteredwithoverflow summappedarrays summapwithoverflow
+        sumwithoverflow uniq uniqcombined uniqcombined64 uniqexact uniqhll12 uniqupto windowfunnel"""
+    ),
+    Merging.FLOATS: _names(
+        """analysisofvariance anova contingency corr corrmatrix corrstable covar_pop covar_samp covarpop
+        covarpopmatrix covarpopstable covarsamp covarsampmatrix covarsampstable cramersv
+        cramersvbiascorrected entropy exponentialmovingaverage kurtpop kurtsamp meanztest regr_avgx regr_avgy
+        regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy simplelinearregression
+        skewpop skewsamp std stddev stddev_pop stddev_samp stddevpop stddevpopstable stddevsamp
+        stddevsampstable studentttest sumkahan theilsu var_pop var_samp varpop varpopstable varsamp
+        varsampstable welchttest"""
+    ),
+    Merging.TIES: _names("argandmax argandmin argmax argmin max_by min_by"),
+    Merging.ORDER: _names(
+        """any any_respect_nulls any_value any_value_respect_nulls anyheavy anylast anylast_respect_nulls
+        anylastrespectnulls anyrespectnulls anyvaluerespectnulls approx_top_count approx_top_k approx_top_sum
+        array_agg array_concat_agg estimatecompressionratio first_value first_value_respect_nulls
+        firstvaluerespectnulls group_concat grouparray grouparrayinsertat grouparraylast grouparraymovingavg
+        grouparraymovingsum grouparraysample groupconcat groupformat groupuniqarray hierarchicalkmeans
+        histogram last_value last_value_respect_nulls lastvaluerespectnulls median mediangk mediantdigest
+        mediantdigestweighted quantile quantilegk quantiles quantilesgk quantilestdigest
+        quantilestdigestweighted quantiletdigest quantiletdigestweighted sequencecount
+        stochasticlinearregression stochasticlogisticregression string_agg topk topkweighted"""
+    ),
+    Merging.WRONG: _names("boundingratio deltasum deltasumtimestamp singlevalueornull studentttestonesample"),
+    Merging.STATELESS: _names(
+        """aggthrow exponentialtimedecayedavg exponentialtimedecayedcount exponentialtimedecayedmax
+        exponentialtimedecayedsum flamegraph groupbitmapand groupbitmapor groupbitmapxor mergedjsonpatch
+        mvtencode sequencenextnode st_asmvt"""
+    ),
+}
+
+_CLASSES = {name: merging for merging, names in MERGING.items() for name in names}
+
+# Over floats these answer the same in any order: they add none, and choose among none that are equal.
+_BLIND_TO_FLOATS = _names(
+    """count groupbitmap retention sequencematch uniq uniqcombined uniqcombined64 uniqexact uniqhll12 uniqupto
+    windowfunnel"""
 )
 
 _COMBINATORS = (
     "simplestate", "ordefault", "distinct", "resample", "foreach", "argmax", "argmin", "ornull", "tuple",
     "merge", "state", "array", "null", "map", "if",
 )  # fmt: skip
-
-# Answers that ClickHouse itself may give differently from run to run (or that depend on the order of rows).
-_NOT_REPRODUCIBLE = _names(
-    """any any_respect_nulls any_value any_value_respect_nulls anyheavy anylast anylast_respect_nulls
-    anylastrespectnulls anyrespectnulls anyvaluerespectnulls approx_top_count approx_top_k approx_top_sum
-    argandmax argandmin argmax argmin array_agg array_concat_agg estimatecompressionratio
-    exponentialmovingaverage first_value first_value_respect_nulls firstvaluerespectnulls group_concat
-    grouparray grouparrayinsertat grouparraylast grouparraymovingavg grouparraymovingsum grouparraysample
-    groupconcat groupformat groupuniqarray hierarchicalkmeans histogram last_value last_value_respect_nulls
-    lastvaluerespectnulls max_by median mediangk mediantdigest mediantdigestweighted min_by quantile
-    quantilegk quantiles quantilesgk quantilestdigest quantilestdigestweighted quantiletdigest
-    quantiletdigestweighted sequencecount stochasticlinearregression stochasticlogisticregression string_agg
-    topk topkweighted deltasum deltasumtimestamp boundingratio"""
-)
-
-# States of these merge to the very answer that one pass gives, whatever the grouping (no floats among them).
-# Spelled exactly, since the name of a state's function is made from the name in the query.
-_MERGES_EXACTLY = _names(
-    """avg groupBitAnd groupBitmap groupBitOr groupBitXor count max min quantileDeterministic quantileExact
-    quantileExactHigh quantileExactLow quantilesExact quantilesExactHigh quantilesExactLow sum
-    sumWithOverflow uniq uniqCombined uniqCombined64 uniqExact uniqHLL12"""
-)
 
 
 def is_nondeterministic(name: str) -> bool:
@@ -128,7 +138,7 @@ def aggregate(name: str) -> tuple[str, tuple[str, ...]] | None:
     `uniqIf` → ("uniq", ("if",)). The longest aggregate wins: `argMax` is not `arg` with a combinator.
     """
     low, combinators = name.lower(), []
-    while low not in _AGGREGATES:
+    while low not in _CLASSES:
         combinator = next((c for c in _COMBINATORS if low.endswith(c) and len(low) > len(c)), None)
         if combinator is None:
             return None
@@ -137,12 +147,21 @@ def aggregate(name: str) -> tuple[str, tuple[str, ...]] | None:
     return low, tuple(reversed(combinators))
 
 
-def reproducible(name: str) -> bool:
-    """ClickHouse gives this aggregate's answer again on the same rows."""
+def merging(name: str) -> Merging | None:
+    """What merging does to the aggregate of that name, whatever its combinators; None for no aggregate."""
     found = aggregate(name)
-    return found is None or found[0] not in _NOT_REPRODUCIBLE
+    return None if found is None else _CLASSES[found[0]]
 
 
-def merges_exactly(name: str) -> bool:
-    """States of this aggregate, merged, finish to the same value as one pass over the rows (no floats)."""
-    return name.removesuffix("If") in _MERGES_EXACTLY
+def adds_floats(name: str, type_text: str) -> bool:
+    """The aggregate, of arguments or of a result with that type, may differ in the last bits of floats."""
+    found = aggregate(name)
+    assert found is not None
+    known = _CLASSES[found[0]]
+    over_floats = "Float" in type_text and found[0] not in _BLIND_TO_FLOATS
+    return known is Merging.FLOATS or (known is Merging.EXACT and over_floats)
+
+
+def reproducible(name: str) -> bool:
+    """ClickHouse gives this aggregate's answer again on the same rows, but for the last bits of floats."""
+    return merging(name) not in (Merging.TIES, Merging.ORDER, Merging.WRONG)

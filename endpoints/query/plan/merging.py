@@ -1,8 +1,10 @@
-"""Aggregates below a cut: how each is stored, and what merges it back into the very answer of one pass."""
+"""Aggregates below a cut: how each is stored, and what merges it back into the answer of one pass."""
 
 from __future__ import annotations
 
-from endpoints.query.plan.functions import aggregate, merges_exactly
+from dataclasses import dataclass
+
+from endpoints.query.plan.functions import Merging, aggregate, merging
 from endpoints.query.plan.model import State
 from endpoints.query.plan.select import Source, Span
 from endpoints.query.plan.terms import Term
@@ -17,6 +19,13 @@ _PLAIN = {
     ("min", ()): "min",
     ("max", ()): "max",
 }
+# ClickHouse reads the second argument of these as a parameter.
+_SEPARATED = {"groupconcat", "group_concat", "string_agg"}
+_SEPARATED = {"groupconcat", "group_concat", "string_agg"}
+"""ClickHouse reads the second argument of these as a parameter."""
+
+_STATES = {"state", "simplestate", "merge"}
+"""Combinators that take or give states. Of these only -Merge at the end has a state of its own."""
 
 
 class NotMergeable(Exception):
@@ -24,26 +33,66 @@ class NotMergeable(Exception):
 
 
 def state_of(source: Source, term: Term, column: str, type_text: str | None) -> State:
-    """How to store the aggregate call `term` as `column`. `type_text` is its state's type, once described."""
+    """How to store the aggregate call `term` as `column`. `type_text` is its state's type, once described.
+
+    Raises NotMergeable.
+    """
     assert term.function is not None
-    written = source.text(term.head)
-    if term.head.last != term.arguments[-1].last + 1:
-        raise NotMergeable  # FILTER, RESPECT NULLS
-    arguments = term.arguments[-1]
+    if merging(term.function) in (Merging.WRONG, Merging.STATELESS):
+        raise NotMergeable
+    call, written = _read(source, term), source.text(term.head)
+    if (call.base, call.combinators) in _PLAIN and not call.parameters:
+        merges = f"{_PLAIN[call.base, call.combinators]}({column})"
+        return State(column, term.function, written, written, merges, False)
+    merge = call.name if call.combinators[-1:] == ("merge",) else f"{call.name}Merge"
+    stored = f"{call.name}State{call.parameters}({call.arguments})"
+    return State(
+        column, term.function, written, stored, f"{merge}{call.parameters}({column})", True, type_text
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """An aggregate call as ClickHouse reads it: without DISTINCT, FILTER and separators."""
+
+    name: str
+    base: str
+    combinators: tuple[str, ...]
+    parameters: str
+    arguments: str
+
+
+def _read(source: Source, term: Term) -> _Call:
+    assert term.function is not None
     found = aggregate(term.function)
     assert found is not None
-    if source.word(arguments.first) == "DISTINCT":
-        if found != ("count", ()) or len(term.arguments) > 1:
-            raise NotMergeable
-        counted = source.text(Span(arguments.first + 1, arguments.last))
-        return State(
-            column, written, f"uniqExactState({counted})", f"uniqExactMerge({column})", True, type_text
-        )
-    if found in _PLAIN and len(term.arguments) == 1:
-        return State(column, written, written, f"{_PLAIN[found]}({column})", False)
-    if not merges_exactly(term.function):
+    name, (base, combinators), inside = term.function, found, term.arguments[-1]
+    distinct, filtered = source.word(inside.first) == "DISTINCT", _filter(source, term)
+    if not _STATES.isdisjoint(combinators[:-1] if combinators[-1:] == ("merge",) else combinators):
         raise NotMergeable
     parameters = f"({source.text(term.arguments[0])})" if len(term.arguments) > 1 else ""
-    name = term.function
-    stored = f"{name}State{parameters}({source.text(arguments)})"
-    return State(column, written, stored, f"{name}Merge{parameters}({column})", True, type_text)
+    parts = source.split(inside)
+    if not (distinct or filtered):
+        if base in _SEPARATED and len(parts) == 2:
+            return _Call("groupConcat", base, (), f"({source.text(parts[1])})", source.text(parts[0]))
+        return _Call(name, base, combinators, parameters, source.text(inside))
+    if combinators or (distinct and filtered) or base in _SEPARATED:
+        raise NotMergeable
+    if filtered:
+        arguments = ", ".join(source.text(part) for part in parts if part)
+        arguments = f"{arguments}, {filtered}" if arguments else filtered
+        return _Call(f"{name}If", base, ("if",), parameters, arguments)
+    name = "uniqExact" if base == "count" else f"{name}Distinct"
+    arguments = source.text(Span(inside.first + 1, inside.last))
+    return _Call(name, base, ("distinct",), parameters, arguments)
+
+
+def _filter(source: Source, term: Term) -> str:
+    """The condition of FILTER (WHERE …); RESPECT NULLS and the like have no state of that name."""
+    index = term.arguments[-1].last + 1
+    if index == term.head.last:
+        return ""
+    opening = index + 1
+    if source.word(index) != "FILTER" or source.pair.get(opening) != term.head.last - 1:
+        raise NotMergeable
+    return source.text(Span(opening + 2, term.head.last - 1))

@@ -82,13 +82,15 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An aggregate below the cut: its call as `written`, how it is `stored`, and the call that `merges` it.
+    """An aggregate below the cut: its call of `function` as `written`, how it is `stored`, and the call that
+    `merges` it.
 
     `type_text` is the state's ClickHouse type as the source's DESCRIBE gave it; None for values that merge as
     they are (counts, sums, minima, maxima), and before there was a DESCRIBE.
     """
 
     column: str
+    function: str
     written: str
     stored: str
     merges: str
@@ -139,7 +141,7 @@ class Plan:
     `finish_sql` is the query's own text above the cut, over the hidden columns of a table `__asset`; None
     where the filtered rows are the answer.
     `branches` are the plans of the SELECTs that set operators join, each with the same variables' columns.
-    `notes` name aggregates that ClickHouse itself does not reproduce from run to run.
+    `floats` are aggregates, as written, whose last bits depend on the order in which stored parts are added.
     """
 
     key: str
@@ -151,7 +153,7 @@ class Plan:
     width: int | None = None
     distinct: bool = False
     branches: tuple[Plan, ...] = ()
-    notes: tuple[str, ...] = ()
+    floats: tuple[str, ...] = ()
 
     @property
     def seek(self) -> tuple[Dimension, ...]:

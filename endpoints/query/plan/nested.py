@@ -16,7 +16,6 @@ from endpoints.query.ordering import ordered
 from endpoints.query.plan.carry import carry
 from endpoints.query.plan.cut import cut
 from endpoints.query.plan.edits import quoted
-from endpoints.query.plan.functions import reproducible
 from endpoints.query.plan.model import Cut, Described, Finish, Plan
 from endpoints.query.plan.order import known_width
 from endpoints.query.plan.select import Item, Select, Source, Unreadable, parse_select
@@ -51,8 +50,6 @@ def _planned(version: Version, part: Part, width: int, described: Described | No
     above = tuple(dict.fromkeys(place.name for place in placeholders(around)))
     outer = Source(around)
     words = {token.word for token in outer.tokens}
-    if not all(reproducible(token.name) for token in outer.tokens if token.name):
-        return None  # any, groupArray, …: rows come in another order than from the table
     if words & {"SETTINGS", "TOTALS"} or any(version.variables[name].optional for name in above):
         return None
     names = {place.name for place in placeholders(inside)}

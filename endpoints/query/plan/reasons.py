@@ -122,11 +122,7 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "aggregate": (
         "{what} cannot be put together exactly from parts, which this variable needs",
-        "Use `=` with a variable that is always given, or count, sum, min, max, avg, uniq, quantileExact.",
-    ),
-    "float_aggregate": (
-        "{what} adds floats, whose last digits depend on the order of parts",
-        "Aggregate integers or Decimals, or use `=` with a variable that is always given.",
+        "Use `=` with a variable that is always given, another aggregate, or rows that no subquery orders.",
     ),
     "type": (
         "{what}",

@@ -52,7 +52,6 @@ def _joined(version: Version, source: Source, selects: tuple[Select, ...], plans
         width=width,
         distinct=_compares(source, selects) or any(plan.distinct for plan in plans),
         branches=plans,
-        notes=tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
     )
 
 
