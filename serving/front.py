@@ -27,7 +27,8 @@ ASK_HEADERS = "Authorization, X-API-Key, Content-Type, If-None-Match, X-Request-
 SHOWN_HEADERS = (
     "ETag, Age, Last-Modified, RateLimit, RateLimit-Policy, Retry-After, Deprecation, Sunset, Link, "
     "Server-Timing, X-Request-Id, X-Endpoint-Source, X-Endpoint-Reason, X-Endpoint-Version, "
-    "X-Endpoint-Data-Age, X-Endpoint-Live-Error, X-Endpoint-Has-More"
+    "X-Endpoint-Data-Age, X-Endpoint-Live-Error, X-Endpoint-Has-More, X-Endpoint-Next-Cursor, "
+    "X-Endpoint-Total"
 )
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)

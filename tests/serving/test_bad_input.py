@@ -43,7 +43,7 @@ def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
         ("customer_id=acme&version=2&version=2", "version"),
         ("customer_id=acme&refresh=now", "refresh"),
         ("customer_id=acme&format=xml", "format"),
-        ("customer_id=acme&format=ndjson", "format"),
+        ("customer_id=acme&format=avro", "format"),
         ("customer_id=acme&shape=columns", "shape"),
         ("customer_id=acme&format=csv&shape=objects", "shape"),
         ("customer_id=acme&integers=text", "integers"),
@@ -199,7 +199,7 @@ def test_other_bodies(client: httpx.Client) -> None:
 
 
 def test_an_accept_that_nothing_fits(client: httpx.Client, ran) -> None:
-    headers = {"accept": "application/vnd.apache.arrow.stream"}
+    headers = {"accept": "application/avro"}
     problem(client.get("/endpoints/usage/run?customer_id=acme", headers=headers), 406, "not_acceptable")
     assert ran == []
 
