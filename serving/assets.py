@@ -77,7 +77,7 @@ class Assets:
             return newest
         key = (version.endpoint, version.number, number)
         if (known := self._older.get(key)) is None:
-            found = await asyncio.get_running_loop().run_in_executor(self._threads, self._lake.manifest, *key)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, self.lake.manifest, *key)
             if not isinstance(found, Manifest):
                 return None
             known = self._older[key] = found
