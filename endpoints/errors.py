@@ -184,13 +184,25 @@ class ContractBreach(EndpointsError):
         super().__init__("; ".join(f.detail for f in self.failures))
 
 
-class CheckBreach(EndpointsError):
-    """A query of `checks:` that must give no rows gave some; the last good asset stays.
+@dataclass(frozen=True, slots=True)
+class FoundRows:
+    """What one of a version's own checks found: how many rows, in words, and the first, for operators."""
 
-    The message names no values; `rows` is their number, or the most that are counted, and `examples` a table
-    of the first, for operators.
+    check: str
+    rows: str
+    examples: str
+
+    def __str__(self) -> str:
+        return f"{self.rows}, for example {self.examples}"
+
+
+class CheckBreach(EndpointsError):
+    """Queries of `checks:` that must give no rows gave some; the last good asset stays.
+
+    `summary` names no values.
     """
 
-    def __init__(self, check: str, rows: str, examples: str) -> None:
-        self.check, self.rows, self.examples = check, rows, examples
-        super().__init__(f"The check {check} found {rows}.")
+    def __init__(self, found: Sequence[FoundRows]) -> None:
+        self.found = tuple(found)
+        self.summary = " ".join(f"The check {one.check} found {one.rows}." for one in found)
+        super().__init__("; ".join(f"{one.check}: {one}" for one in found))

@@ -16,14 +16,20 @@ from typing import Any
 import dagster as dg
 
 from endpoints.definition import Definitions, Version
-from endpoints.errors import ContractBreach, EndpointsError, StoreUnavailable, WarehouseUnavailable
+from endpoints.errors import (
+    CheckBreach,
+    ContractBreach,
+    EndpointsError,
+    StoreUnavailable,
+    WarehouseUnavailable,
+)
 from endpoints.lake.layout import version_folder
 from endpoints.lake.publish import Lake
 from endpoints.settings import Settings
 from endpoints.units import show_duration
 from endpoints.warehouse import open_warehouse
 from orchestration.catalog import Listed
-from orchestration.checks import check_specs, contract_breach, parity_breach, passed_checks
+from orchestration.checks import check_specs, contract_breach, own_breach, parity_breach, passed_checks
 from orchestration.markdown import markdown_rows
 from orchestration.materialize import Materialized, Progress, materialize
 from orchestration.parity import ParityBreach
@@ -106,6 +112,9 @@ def version_asset(
             raise dg.Failure(str(breach), allow_retries=False) from breach
         except ParityBreach as breach:
             yield parity_breach(breach)
+            raise dg.Failure(str(breach), allow_retries=False) from breach
+        except CheckBreach as breach:
+            yield from own_breach(breach)
             raise dg.Failure(str(breach), allow_retries=False) from breach
         except EndpointsError as error:
             raise dg.Failure(str(error), allow_retries=isinstance(error, _PASSES)) from error

@@ -38,7 +38,7 @@ def cause_of(error: BaseException) -> tuple[Cause, str]:
     if isinstance(error, ParityBreach):
         return "parity", "An answer from the new rows was not the live query's."
     if isinstance(error, CheckBreach):
-        return "check", str(error)
+        return "check", error.summary
     if not isinstance(error, Exception):
         return "run", "The run was interrupted."
     told = (sentence for kind, sentence in _SENTENCES if isinstance(error, kind))

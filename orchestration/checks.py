@@ -13,7 +13,7 @@ from typing import Any, Final
 import dagster as dg
 
 from endpoints.definition import Version
-from endpoints.errors import ContractBreach, Failure
+from endpoints.errors import CheckBreach, ContractBreach, Failure
 from endpoints.freshness import Failed, Fresh, State, standing
 from endpoints.lake.manifest import CheckResult, Manifest
 from endpoints.lake.publish import Lake
@@ -23,6 +23,7 @@ from endpoints.units import show_duration
 from orchestration.catalog import Listed
 from orchestration.markdown import markdown, markdown_rows
 from orchestration.materialize import PREVIEW_ROWS, Materialized
+from orchestration.own_checks import PREFIX as OWN_PREFIX
 from orchestration.parity import Parity, ParityBreach
 from orchestration.unusual import column_changes, counted, manifests_before
 from orchestration.upstream import PREFIX as SOURCE_PREFIX
@@ -54,6 +55,8 @@ def check_specs(listed: Listed, key: dg.AssetKey, settings: Settings) -> Iterato
         ROWS_CHECK, asset=key, description="As many rows as could be expected from those of before."
     )
     yield dg.AssetCheckSpec(SCHEMA_CHECK, asset=key, description="The columns of the snapshot before.")
+    for check in version.checks:
+        yield dg.AssetCheckSpec(check.name, asset=key, description=check.description or check.sql.strip())
     if _has_timestamps(listed):
         yield dg.AssetCheckSpec(
             SOURCE_CHECK, asset=key, description="The tables that it reads are fed: see sources.yaml."
@@ -76,6 +79,7 @@ def passed_checks(
     keys = [done.partition for done in published if done.partition in last.partitions]
     yield _row_counts(listed.version, last, keys, earlier, now)
     yield _schema(last, keys, earlier)
+    yield from own_results(listed.version, published)
     if _has_timestamps(listed):
         yield _sources(last, keys)
 
@@ -137,6 +141,27 @@ def parity_breach(breach: ParityBreach) -> dg.AssetCheckResult:
     )
 
 
+def own_results(version: Version, published: Sequence[Materialized]) -> Iterator[dg.AssetCheckResult]:
+    """What each of the version's own checks said, of any partition."""
+    for check in version.checks:
+        name = f"{OWN_PREFIX}{check.name}"
+        told = {d.partition: c for d in published for c in d.entry.checks if c.name == name}
+        bad = {partition: result.detail for partition, result in told.items() if not result.passed}
+        yield dg.AssetCheckResult(
+            passed=not bad,
+            check_name=check.name,
+            severity=dg.AssetCheckSeverity.WARN,
+            description="; ".join(bad.values()) or None,
+            metadata={"query": dg.MetadataValue.md(f"```sql\n{check.sql.strip()}\n```")},
+        )
+
+
+def own_breach(breach: CheckBreach) -> Iterator[dg.AssetCheckResult]:
+    """The checks that stopped publishing, with the rows they found."""
+    for found in breach.found:
+        yield dg.AssetCheckResult(passed=False, check_name=found.check, description=str(found))
+
+
 def _kept_contract(version: Version, published: Sequence[Materialized]) -> dg.AssetCheckResult:
     checks = {check.name: check.detail for check in published[-1].entry.checks if _is_contracts(check)}
     return dg.AssetCheckResult(
@@ -150,7 +175,7 @@ def _kept_contract(version: Version, published: Sequence[Materialized]) -> dg.As
 
 
 def _is_contracts(check: CheckResult) -> bool:
-    return not check.name.startswith(SOURCE_PREFIX)
+    return not check.name.startswith((SOURCE_PREFIX, OWN_PREFIX))
 
 
 def _by_column(version: Version, failures: Sequence[Failure]) -> str:

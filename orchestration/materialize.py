@@ -10,13 +10,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from endpoints.cardinality import measure, sources_fit, too_large
 from endpoints.definition import Contract, Source, Version
 from endpoints.errors import CheckBreach, ContractBreach, EndpointsError
+from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import UNPARTITIONED, CheckResult, Manifest, PartitionEntry, Server
 from endpoints.lake.publish import Attempt, Lake, Superseded
 from endpoints.query.plan import Plan, Refusal, Refused, check_plan, make_plan
@@ -26,6 +27,7 @@ from endpoints.settings import Settings
 from endpoints.types import Column, storage_schema
 from endpoints.warehouse.protocol import Caps, ServerInfo, Statement, Warehouse
 from orchestration.causes import cause_of
+from orchestration.own_checks import check_rows, check_warehouse
 from orchestration.parity import Parity, ParityBreach, check_parity
 from orchestration.upstream import ask_sources
 
@@ -85,9 +87,9 @@ def materialize(
 ) -> Materialized:
     """Run the version's query, hold its rows to the contract and its answers to live's, and publish them.
 
-    `sources` are asked for their newest row first. Raises NotMaterializable, ContractBreach, ParityBreach, a
-    WarehouseError (AssetTooLarge where there are more rows than allowed) or a LakeError; the asset that was
-    there stays.
+    `sources` are asked for their newest row first. Raises NotMaterializable, ContractBreach, ParityBreach,
+    CheckBreach, a WarehouseError (AssetTooLarge where there are more rows than allowed) or a LakeError; the
+    asset that was there stays.
     """
     plan = plan_of(version)
     most = version.limits.max_asset_rows or settings.max_asset_rows
@@ -98,10 +100,13 @@ def materialize(
         if _may_be_too_large(lake.head(version.endpoint, version.number), version, most):
             _refuse_too_large(version, plan, warehouse, most)
         info = warehouse.server()
+        checks = check_warehouse(version, warehouse)
         upstream = ask_sources(sources, warehouse, info.now)
         entry, preview = _write(version, plan, warehouse, info, attempt, most, _paced(watch))
         entry = upstream.mark(entry)
         server = Server(info.version, info.timezone)
+        checks += check_rows(version, plan, entry, server, warehouse, FileCache.open(lake.store, settings))
+        entry = replace(entry, checks=entry.checks + checks)
         parity = None
         if settings.parity_samples:
             parity = check_parity(version, plan, attempt.draft(entry, server), warehouse, lake, settings)

@@ -5,6 +5,7 @@ from endpoints.definition.load import load_definitions, load_project
 from endpoints.definition.model import (
     LIVE_REASONS,
     BrokenEndpoint,
+    Check,
     ColumnContract,
     Contract,
     Definitions,
@@ -22,6 +23,7 @@ from endpoints.definition.sources import Source, Sources, sources_schema
 __all__ = [
     "LIVE_REASONS",
     "BrokenEndpoint",
+    "Check",
     "ColumnContract",
     "Contract",
     "Default",

@@ -8,11 +8,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
+from endpoints.definition.checks import read_checks
 from endpoints.definition.document import Document, Path_, read_document, read_text
 from endpoints.definition.explain import read_endpoint_model
 from endpoints.definition.fingerprint import combined, lock_parts, rows_fingerprint
 from endpoints.definition.model import (
     LIVE_REASONS,
+    Check,
     ColumnContract,
     Contract,
     Endpoint,
@@ -98,6 +100,7 @@ class _Assembly:
             current=model.current,
             versions=versions,
             folder=self.folder,
+            alerts=None if model.alerts is None else tuple(model.alerts),
         )
 
     def _numbers(self) -> dict[int, str]:
@@ -175,12 +178,20 @@ class _Assembly:
             lock_parts=parts,
             lock_fingerprint=combined(parts),
             line=self.document.line(at),
+            checks=self._checks(model, at),
         )
 
+    def _checks(self, model: VersionYaml, at: Path_) -> tuple[Check, ...]:
+        if model.checks and model.materialize is None:
+            message = "There are `checks`, but no `materialize`: live rows are not checked."
+            fix = "Add `materialize: {schedule: hourly}`, or remove them."
+            self._report((*at, "checks"), "bad_check", message, fix)
+        return read_checks(model.checks, self.document, (*at, "checks"), self.allow)
+
     def _check_served(self, model: VersionYaml, at: Path_) -> None:
-        for key, instead in (("insight", "Write the query in vN.sql."), ("checks", "Use `contract:`.")):
-            if key in model.model_fields_set:
-                self._report((*at, key), "not_served", f"`{key}:` is not served yet.", instead)
+        if "insight" in model.model_fields_set:
+            fix = "Write the query in vN.sql."
+            self._report((*at, "insight"), "not_served", "`insight:` is not served yet.", fix)
 
     def _sql(self, path: Path, at: Path_) -> str:
         """The query's text, its bans checked; empty where there is none."""

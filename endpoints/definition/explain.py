@@ -186,6 +186,8 @@ def _report_bound(document: Document, details: ErrorDetails) -> None:
     key, got = _shown(path), _show_input(details["input"])
     if path[-1] == "rate":
         what, fix = f"is {got}", "Write a number per second, minute, hour or day, as in 600/minute."
+    elif path[0] == "alerts":
+        what, fix = f"is {got}", "Name one of ENDPOINTS_ALERTS: small letters, digits, _ and -, as in growth."
     elif "ge" in limits:
         what, fix = f"is {got}", f"Write {limits['ge']} or more."
     elif "le" in limits:

@@ -132,6 +132,21 @@ class Contract:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """A query that must give no rows before new ones are published.
+
+    `over_asset`: it reads the new rows, as the table `asset`; else the warehouse. `severity`: `error` stops
+    publishing, `warn` is only shown.
+    """
+
+    name: str
+    sql: str
+    severity: str
+    description: str | None
+    over_asset: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Version:
     """One version of an endpoint: a query, its variables and its promises.
 
@@ -160,6 +175,7 @@ class Version:
     lock_parts: Mapping[str, str]
     lock_fingerprint: str
     line: int = 1
+    checks: tuple[Check, ...] = ()
 
     @property
     def key(self) -> str:
@@ -169,7 +185,10 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A name and its versions; `current` is what callers get who name none."""
+    """A name and its versions; `current` is what callers get who name none.
+
+    `alerts` names the routes of its alerts; None: those without a name.
+    """
 
     name: str
     description: str | None
@@ -178,6 +197,7 @@ class Endpoint:
     current: int
     versions: Mapping[int, Version]
     folder: Path
+    alerts: tuple[str, ...] | None = None
 
     @property
     def current_version(self) -> Version:

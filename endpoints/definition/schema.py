@@ -85,6 +85,7 @@ Schedule = Annotated[
 Value = Annotated[Any, WithJsonSchema(_VALUE_SCHEMA)]
 Bound = Annotated[Any, WithJsonSchema(_BOUND_SCHEMA)]
 Moment = Annotated[str, WithJsonSchema({"type": "string", "examples": ["2026-01-01"]})]
+RouteName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 NotServed = Annotated[Any, WithJsonSchema({"deprecated": True})]
 
 
@@ -204,6 +205,18 @@ class LimitsYaml(Mapped):
     max_asset_rows: int | None = Field(None, ge=1, le=MAX_COUNT, description="Most rows of the asset.")
 
 
+class CheckYaml(Mapped):
+    """A query that must give no rows."""
+
+    sql: str = Field(
+        description="A SELECT over `asset`, the new rows, or over tables of the warehouse, not both."
+    )
+    severity: Literal["error", "warn"] = Field(
+        "error", description="error: nothing is published. warn: it shows in Dagster, no more."
+    )
+    description: str | None = Field(None, description="What it means when rows are found.")
+
+
 class VersionYaml(Mapped):
     """One version: the query is in vN.sql beside this file."""
 
@@ -228,7 +241,9 @@ class VersionYaml(Mapped):
         None, description="as_of: now() and today() mean the moment of materialization."
     )
     insight: NotServed = Field(None, description="Not served yet: write vN.sql.")
-    checks: NotServed = Field(None, description="Not served yet: use contract.")
+    checks: dict[str, CheckYaml] = Field(
+        {}, description="By name: queries that must give no rows before new ones are published."
+    )
 
 
 class EndpointYaml(Mapped):
@@ -237,6 +252,10 @@ class EndpointYaml(Mapped):
     description: str | None = Field(None, description="What it answers, for callers.")
     owner: str | None = Field(None, description="Whom to ask, and to alert.")
     tags: list[str] = Field([], description="Labels.")
+    alerts: list[RouteName] | None = Field(
+        None,
+        description="Names in ENDPOINTS_ALERTS that its alerts go to. Default: the URLs without one.",
+    )
     current: int = Field(
         ge=1, description="The version of callers who name none; rolling back is changing this line."
     )
