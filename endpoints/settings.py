@@ -177,6 +177,10 @@ class Settings(BaseSettings):
         le=100,
         description="Sets of values for which new assets are compared with the live query; 0: never.",
     )
+    run_lease: Annotated[Duration, Field(ge=timedelta(seconds=1))] = Field(
+        timedelta(seconds=60),
+        description="A run that has shown no life in the lake for this long counts as killed.",
+    )
     retention: Duration = Field(
         timedelta(hours=24),
         description="How long data is kept that no snapshot names: more than the longest run or cursor.",

@@ -18,7 +18,7 @@ import secrets
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """`holder` (a run's id) is making `partitions`; `base` was the newest snapshot when it was asked to."""
+    """The run `holder` is making `partitions`; `base` was the newest snapshot when it was asked to."""
 
     number: int
     holder: str
@@ -69,39 +69,37 @@ class Claims:
         self._store, self._folder, self._lease = store, claims_folder(endpoint, version), lease
 
     def live(self) -> list[Claim]:
-        """The claims of runs that are alive, oldest first."""
+        """The claims of runs that are alive, oldest first; some are on nothing any more."""
         return self._read()[0]
 
     @contextmanager
-    def take(self, partitions: Collection[str], holder: str, base: int) -> Iterator[Taken]:
-        """Claims what of `partitions` nobody else has, and keeps it until the block ends."""
-        claim, taken = self._create(list(partitions), holder, base)
-        if claim is None:
-            yield taken
-            return
-        ended = threading.Event()
-        renewing = threading.Thread(target=self._renew, args=(claim, ended), name="claim", daemon=True)
-        renewing.start()
+    def hold(self, holder: str) -> Iterator[Holding]:
+        """Lets a run claim partitions, and shows that it is alive until the block ends."""
+        holding = Holding(self, holder, self._lease)
         try:
-            yield taken
+            yield holding
         finally:
-            ended.set()
-            renewing.join()
-            self._end(claim)
+            holding.end()
 
-    def _create(self, wanted: list[str], holder: str, base: int) -> tuple[Claim | None, Taken]:
+    def create(self, wanted: Collection[str], holder: str, base: int) -> tuple[Claim, Taken]:
+        """A claim on what of `wanted` no other run has; on nothing, if they have it all."""
         token = secrets.token_hex(8)
         for _ in range(TRIES):
             live, newest = self._read()
-            others = tuple(c for c in live if c.token != token and not c.partitions.isdisjoint(wanted))
+            others = tuple(c for c in live if c.holder != holder and not c.partitions.isdisjoint(wanted))
             theirs = frozenset[str]().union(*(claim.partitions for claim in others))
             mine = tuple(key for key in wanted if key not in theirs)
-            if not mine:
-                return None, Taken((), others)
             claim = Claim(newest + 1, holder, frozenset(mine), base, token=token)
             if self._store.put_new(self._key(claim.number), _encode(claim)) or self._is_ours(claim):
                 return claim, Taken(mine, others)
         raise StoreUnavailable(f"{self._folder}: no claim could be had in {TRIES} tries")
+
+    def write(self, claim: Claim) -> None:
+        """Renews or changes a claim, for its holder. Trouble is only logged: claims lapse by themselves."""
+        try:
+            self._store.put(self._key(claim.number), _encode(claim))
+        except StoreUnavailable as error:
+            log.warning("the claim of run %s could not be written: %s", claim.holder, error)
 
     def _read(self) -> tuple[list[Claim], int]:
         """The live claims, and the highest number there is. Old ones are forgotten on the way."""
@@ -123,22 +121,49 @@ class Claims:
         found = self._claim(self._key(claim.number))
         return found is not None and found.token == claim.token
 
-    def _renew(self, claim: Claim, ended: threading.Event) -> None:
-        while not ended.wait(self._lease.total_seconds() / RENEWALS_PER_LEASE):
-            try:
-                self._store.put(self._key(claim.number), _encode(claim))
-            except StoreUnavailable as error:
-                log.warning("a claim could not be renewed: %s", error)
-
-    def _end(self, claim: Claim) -> None:
-        ended = Claim(claim.number, claim.holder, claim.partitions, claim.base, ended=True, token=claim.token)
-        try:
-            self._store.put(self._key(claim.number), _encode(ended))
-        except StoreUnavailable as error:
-            log.warning("a claim could not be ended, and lapses by itself: %s", error)
-
     def _key(self, number: int) -> str:
         return f"{self._folder}/{number:020}.json"
+
+
+class Holding:
+    """One run's claim, which a thread renews."""
+
+    def __init__(self, claims: Claims, holder: str, lease: timedelta) -> None:
+        self._claims, self._holder, self._every = claims, holder, lease.total_seconds() / RENEWALS_PER_LEASE
+        self._claim: Claim | None = None
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="claim", daemon=True)
+
+    def take(self, partitions: Collection[str], base: int) -> Taken:
+        """Claims what of `partitions` nobody else has, in place of what was claimed before."""
+        with self._lock:
+            before = self._claim
+            self._claim, taken = self._claims.create(partitions, self._holder, base)
+            if before is not None:
+                self._claims.write(replace(before, ended=True))
+        if self._thread.ident is None:
+            self._thread.start()
+        return taken
+
+    def release(self) -> None:
+        """Leaves the partitions to others; the run goes on showing that it is alive."""
+        with self._lock:
+            if self._claim is not None:
+                self._claim = replace(self._claim, partitions=frozenset())
+                self._claims.write(self._claim)
+
+    def end(self) -> None:
+        """Ends the claim, and its renewal."""
+        self._ended.set()
+        if self._claim is not None:
+            self._thread.join()
+            self._claims.write(replace(self._claim, ended=True))
+
+    def _renew(self) -> None:
+        while not self._ended.wait(self._every):
+            with self._lock:
+                if self._claim is not None:
+                    self._claims.write(self._claim)
 
 
 def _number(found: list[Listed]) -> int:

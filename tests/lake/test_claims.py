@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from endpoints.lake.claims import Claims
+from endpoints.lake.claims import Claims, Taken
 from endpoints.lake.publish import Lake
 from endpoints.lake.store import Store
 
@@ -23,48 +26,64 @@ def claims(store: Store) -> Claims:
     return Claims(store, "usage", 1)
 
 
+def take(claims: Claims, keys: Collection[str], holder: str, base: int = 0) -> AbstractContextManager[Taken]:
+    @contextmanager
+    def taking() -> Iterator[Taken]:
+        with claims.hold(holder) as holding:
+            yield holding.take(keys, base)
+
+    return taking()
+
+
 def test_what_is_claimed_is_nobody_elses_until_the_block_ends(claims: Claims) -> None:
-    with claims.take(["a", "b"], "first", base=7) as first:
+    with take(claims, ["a", "b"], "first", base=7) as first:
         assert (first.mine, first.others, first.base) == (("a", "b"), (), None)
-        with claims.take(["b", "c"], "second", base=9) as second:
+        with take(claims, ["b", "c"], "second", base=9) as second:
             assert second.mine == ("c",)
             assert [claim.holder for claim in second.others] == ["first"]
             assert second.base == 7
         assert [claim.holder for claim in claims.live()] == ["first"]
     assert claims.live() == []
-    with claims.take(["a", "b"], "third", base=9) as third:
+    with take(claims, ["a", "b"], "third", base=9) as third:
         assert third.mine == ("a", "b")
 
 
-def test_nothing_is_written_by_who_gets_nothing(claims: Claims, store: Store) -> None:
-    with claims.take(["a"], "first", 0), claims.take(["a"], "second", 0) as second:
-        assert second.mine == ()
-        assert len(list(store.list("_claims"))) == 1
+def test_a_run_that_waits_shows_that_it_is_alive(claims: Claims) -> None:
+    with claims.hold("first") as first, claims.hold("second") as second:
+        first.take(["a", "b"], 0)
+        assert second.take(["a"], 0).mine == ()
+        first.release()
+        assert [claim.holder for claim in claims.live()] == ["first", "second"]
+        assert second.take(["a"], 0).mine == ("a",)
+        assert first.take(["a", "b"], 0).mine == ("b",)
+    assert claims.live() == []
 
 
 def test_versions_do_not_meet(store: Store) -> None:
-    with Claims(store, "usage", 1).take(["all"], "one", 0):
+    with take(Claims(store, "usage", 1), ["all"], "one"):
         for endpoint, version in (("usage", 2), ("other", 1)):
-            with Claims(store, endpoint, version).take(["all"], "two", 0) as taken:
+            with take(Claims(store, endpoint, version), ["all"], "two") as taken:
                 assert taken.mine == ("all",)
 
 
 def test_of_many_at_once_each_partition_goes_to_one(disk: Lake) -> None:
     keys = [f"p{number}" for number in range(8)]
 
-    def take(number: int) -> tuple[str, ...]:
-        with Claims(disk.store, "usage", 1).take(keys[number % 3 :], f"run-{number}", 0) as taken:
-            time.sleep(0.3)
+    everyone = threading.Barrier(8)
+
+    def run(number: int) -> tuple[str, ...]:
+        with take(Claims(disk.store, "usage", 1), keys[number % 3 :], f"run-{number}") as taken:
+            everyone.wait()
             return taken.mine
 
     with ThreadPoolExecutor(8) as pool:
-        got = [key for mine in pool.map(take, range(8)) for key in mine]
+        got = [key for mine in pool.map(run, range(8)) for key in mine]
     assert sorted(got) == keys
 
 
 def test_a_claim_is_renewed_while_its_run_lives(disk: Lake) -> None:
     claims = Claims(disk.store, "usage", 1, lease=SHORT)
-    with claims.take(["all"], "long", 0):
+    with take(claims, ["all"], "long"):
         time.sleep(2.5 * SHORT.total_seconds())
         assert [claim.holder for claim in claims.live()] == ["long"]
 
@@ -75,7 +94,7 @@ def test_the_claim_of_a_killed_run_lapses(tmp_path: Path) -> None:
         "import time; from datetime import timedelta; from endpoints.lake.claims import Claims;"
         "from endpoints.lake.store import Store;"
         f"claims = Claims(Store({url!r}), 'usage', 1, lease=timedelta(seconds=2));"
-        "taken = claims.take(['all'], 'killed', 0); taken.__enter__(); print('taken', flush=True);"
+        "claims.hold('killed').__enter__().take(['all'], 0); print('taken', flush=True);"
         "time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
@@ -86,12 +105,12 @@ def test_the_claim_of_a_killed_run_lapses(tmp_path: Path) -> None:
     assert [claim.holder for claim in claims.live()] == ["killed"]
     while claims.live():
         time.sleep(0.05)
-    with claims.take(["all"], "next", 0) as taken:
+    with take(claims, ["all"], "next") as taken:
         assert taken.mine == ("all",)
 
 
 def test_what_is_no_claim_does_not_count(claims: Claims, store: Store) -> None:
     store.put("_claims/usage/v1/00000000000000000004.json", b"{}")
-    with claims.take(["all"], "run", 0) as taken:
+    with take(claims, ["all"], "run") as taken:
         assert taken.mine == ("all",)
         assert [claim.number for claim in claims.live()] == [5]
