@@ -87,7 +87,7 @@ def version_asset(
         retry_policy=retry,
         can_subset=False,
     )
-    def run(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+    def run(context: dg.AssetExecutionContext) -> Any:
         def watch(progress: Progress) -> None:
             if report:
                 report(version, progress)

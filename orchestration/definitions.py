@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Collection
+
 import dagster as dg
 
 from endpoints.definition import load_project
+from endpoints.garbage import collection_paused
 from endpoints.settings import Settings, load_settings
 from orchestration.assets import broken_assets, version_assets
 from orchestration.catalog import catalog
@@ -12,11 +16,15 @@ from orchestration.housekeeping import housekeeping
 from orchestration.rollback import rollback_jobs
 from orchestration.schedules import MATERIALIZE, cadence_schedules
 from orchestration.sources import source_assets
+from orchestration.worker import selected_endpoints
 
 
-def compose(settings: Settings) -> dg.Definitions:
-    """Everything Dagster needs to know of a project. Endpoints whose files are wrong are shown as broken."""
-    definitions = load_project(settings)
+def compose(settings: Settings, only: Collection[str] | None = None) -> dg.Definitions:
+    """Everything Dagster needs to know of a project, or of `only` these endpoints.
+
+    Endpoints whose files are wrong are shown as broken.
+    """
+    definitions = load_project(settings, only=only)
     for problem in definitions.problems:
         dg.get_dagster_logger("endpoints").error(str(problem))
     versions = catalog(definitions)
@@ -35,4 +43,8 @@ def compose(settings: Settings) -> dg.Definitions:
     )
 
 
-defs = compose(load_settings())
+with collection_paused():
+    defs = compose(load_settings(), selected_endpoints())
+# What is loaded stays, and Dagster makes as much again: the collector need not look at it so often.
+gc.freeze()
+gc.set_threshold(100_000, 50, 100)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,14 +11,17 @@ from endpoints.definition.assemble import YAML_NAME, read_endpoint
 from endpoints.definition.model import Definitions, Endpoint
 from endpoints.definition.sources import read_sources
 from endpoints.errors import Problem
+from endpoints.garbage import collection_paused
 from endpoints.query.permitted import NOTHING_MORE, Allow
 from endpoints.settings import Settings
 
 
-def load_project(settings: Settings, previous: Definitions | None = None) -> Definitions:
-    """The definitions of a project, with what its settings allow; `previous` as in `load_definitions`."""
+def load_project(
+    settings: Settings, previous: Definitions | None = None, *, only: Collection[str] | None = None
+) -> Definitions:
+    """The definitions of a project, with what its settings allow; else as `load_definitions`."""
     allow = Allow(frozenset(settings.allow_table_functions), frozenset(settings.allow_settings))
-    return load_definitions(settings.defs, allow=allow, root=settings.project, previous=previous)
+    return load_definitions(settings.defs, allow=allow, root=settings.project, previous=previous, only=only)
 
 
 def load_definitions(
@@ -27,14 +30,26 @@ def load_definitions(
     allow: Allow = NOTHING_MORE,
     root: Path | None = None,
     previous: Definitions | None = None,
+    only: Collection[str] | None = None,
 ) -> Definitions:
-    """Every endpoint of `folder`, one folder each.
+    """Every endpoint of `folder`, one folder each; or `only` those of these names.
 
     Never raises for what is in it: see `broken` and `problems`.
 
     Problems name files relative to `root` (default: the folder that `folder` is in). `previous`: what was
     loaded before; an endpoint that is broken now keeps its last good form from there.
     """
+    with collection_paused():
+        return _load(folder, allow, root, previous, only)
+
+
+def _load(
+    folder: Path,
+    allow: Allow,
+    root: Path | None,
+    previous: Definitions | None,
+    only: Collection[str] | None,
+) -> Definitions:
     shown = _relative(folder, root or folder.resolve().parent)
     try:
         folders = sorted(_endpoint_folders(folder), key=lambda path: path.name)
@@ -50,6 +65,8 @@ def load_definitions(
     for name, _ in named:
         spellings.setdefault(name.lower(), []).append(name)
     for name, path in named:
+        if only is not None and name not in only:
+            continue
         read = read_endpoint(path, f"{shown}/{name}", allow)
         others = [other for other in spellings[name.lower()] if other != name]
         problems = [] if isinstance(read, Endpoint) else list(read)

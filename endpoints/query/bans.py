@@ -39,6 +39,7 @@ class Ban(NamedTuple):
 
 _READS: Final = frozenset({"SELECT", "WITH"})
 _QUERY_STARTS: Final = frozenset({"SELECT", "WITH", "FROM"})
+_BANNED_WORDS: Final = frozenset({"INTO", "FORMAT", "TOTALS", "PARALLEL", "EXPLAIN"})
 _MAX_DEPTH: Final = 100  # of brackets; ClickHouse's own parser gives up at some hundreds
 _OPERATORS: Final = frozenset(["AND", "OR", "XOR", "IS", "IN", "NOT", "LIKE", "ILIKE", "BETWEEN", "AS"])
 
@@ -121,6 +122,8 @@ def _statements(tokens: Sequence[Token]) -> Iterator[Ban]:
 
 def _clauses(tokens: Sequence[Token]) -> Iterator[Ban]:
     """INTO OUTFILE, FORMAT, WITH TOTALS and statements that are no SELECT, wherever they stand."""
+    if not any(token.word in _BANNED_WORDS for token in tokens):
+        return
     operand = operand_positions(tokens)
     for index, token in enumerate(tokens):
         previous = tokens[index - 1] if index else None
@@ -152,6 +155,7 @@ def _begins_statement(previous: Token, following: Token) -> bool:
 def _functions(sql: str, tokens: Sequence[Token], allow: Allow) -> Iterator[Ban]:
     """Calls: where a table is due only listed ones, elsewhere all that reach nothing outside the query."""
     allowed = frozenset(name.lower() for name in allow.table_functions)
+    refused = REFUSED_TABLE_FUNCTIONS - allowed
     tables = set(_table_calls(sql))
     for token, following in pairwise(tokens):
         name = token.name.lower()
@@ -163,7 +167,7 @@ def _functions(sql: str, tokens: Sequence[Token], allow: Allow) -> Iterator[Ban]
         elif name == "file":
             fix = "Load the file as a table of the warehouse."
             yield Ban("file_function", f"{token.text}() reads files of the server.", fix, token.line)
-        elif name in REFUSED_TABLE_FUNCTIONS - allowed:
+        elif name in refused:
             yield _refused_table_function(token)
         elif DICTIONARIES.fullmatch(name):
             message = f"{token.text}() reads a dictionary, whose changes nothing here sees."
@@ -246,6 +250,8 @@ _SETTINGS_FIX: Final = (
 
 def query_settings(tokens: Sequence[Token]) -> Iterator[tuple[Token, tuple[Token, ...]]]:
     """Name and value tokens of every setting in any SETTINGS clause, at any depth."""
+    if not any(token.word == "SETTINGS" for token in tokens):
+        return
     operand = operand_positions(tokens)
     for index, token in enumerate(tokens[:-1]):
         if token.word != "SETTINGS" or (

@@ -81,10 +81,11 @@ _TOKEN: Final = re.compile(
     "|".join(f"(?P<{k.name}>{pattern})" for k, pattern in _PATTERNS), re.DOTALL | re.ASCII
 )
 _KINDS: Final = {kind.name: kind for kind in Kind}
+_ONE_LINE: Final = frozenset({Kind.WORD, Kind.OPERATOR, Kind.NUMBER})
 _COMMENT_EDGE: Final = re.compile(r"/\*|\*/")
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)  # a project's worth: definitions are read one after the other, then planned
 def tokenize(sql: str) -> tuple[Token, ...]:
     """All tokens of the text, spaces and comments included.
 
@@ -111,7 +112,8 @@ def _scan(sql: str) -> Iterator[Token]:
         text = sql[position:end]
         yield Token(kind, position, end, text, line, text.upper() if kind is Kind.WORD else "")
         position = end
-        line += text.count("\n")
+        if kind not in _ONE_LINE:
+            line += text.count("\n")
 
 
 def _block_comment_end(sql: str, start: int) -> int | None:

@@ -100,7 +100,7 @@ class Query:
     trailing: tuple[Clause, ...] = ()
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def parse(sql: str) -> Query:
     """The structure of a whole statement, without a closing `;`."""
     return _Parser(strip_semicolons(significant(tokenize(sql)))).query(0)
@@ -114,7 +114,7 @@ def strip_semicolons(tokens: Sequence[Token]) -> tuple[Token, ...]:
     return tuple(tokens[:end])
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4096)
 def selects(sql: str) -> tuple[Select, ...]:
     """Every SELECT of a statement at any depth, outer ones first."""
     return tuple(_walk(parse(sql)))
