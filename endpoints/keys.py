@@ -23,8 +23,10 @@ from typing import Any
 
 import orjson
 
+from endpoints.audit import Audit
 from endpoints.errors import EndpointsError, FieldError, InputError, SettingsError
 from endpoints.lake.store import Listed, Store
+from endpoints.last_used import LastUsed
 from endpoints.settings import Settings
 from endpoints.units import RATE
 
@@ -35,14 +37,19 @@ _SIGNED = b"endpoints key record 1\n"
 _ALPHABET = string.ascii_letters + string.digits
 _ID = re.compile(r"[0-9a-f]{16}", re.ASCII)
 _KEY = re.compile(r"ep_([0-9a-f]{16})_([A-Za-z0-9]{43})", re.ASCII)
-_RULES: Mapping[str, tuple[re.Pattern[str], str]] = {
-    "endpoints": (re.compile(r"[A-Za-z0-9_*?\[\]!-]{1,200}", re.ASCII), "is no pattern, as in landing_*"),
-    "pins": (re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}", re.ASCII), "is no variable, as in customer_id"),
-    "rate": (RATE, "is no rate, as in 100/minute"),
+RIGHTS: Mapping[str, re.Pattern[str]] = {
+    "scopes": re.compile("|".join(sorted(SCOPES))),
+    "endpoints": re.compile(r"[A-Za-z0-9_*?\[\]!-]{1,200}", re.ASCII),
+    "pins": re.compile(r"[A-Za-z][A-Za-z0-9_]{0,127}", re.ASCII),
+    "rate": RATE,
+}
+_WHY: Mapping[str, str] = {
+    "endpoints": "is no pattern, as in landing_*",
+    "pins": "is no variable, as in customer_id",
+    "rate": "is no rate, as in 100/minute",
 }
 
 log = logging.getLogger(__name__)
-audit = logging.getLogger("endpoints.audit")
 
 
 class UnknownKey(EndpointsError):
@@ -63,6 +70,7 @@ class KeyRecord:
     expires_at: datetime | None
     created_at: datetime
     rotated_from: str | None = None
+    signing: Mapping[str, str] | None = None  # the public half of the JWK that its tokens are signed with
 
 
 def parse_key(text: str) -> tuple[str, str]:
@@ -71,6 +79,11 @@ def parse_key(text: str) -> tuple[str, str]:
     if match is None:
         raise ValueError("this is not a key: keys look like ep_<id>_<secret>")
     return match[1], match[2]
+
+
+def is_key_id(text: str) -> bool:
+    """Whether a text can be the id of a key."""
+    return _ID.fullmatch(text) is not None
 
 
 def matches(record: KeyRecord, secret: str) -> bool:
@@ -88,6 +101,7 @@ class KeyStore:
         self, store: Store, secret: str | None, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._store, self._secret, self._clock = store, secret, clock
+        self.audit, self.last_used = Audit(store, secret, clock), LastUsed(store)
         self._records: dict[str, tuple[str, KeyRecord | None]] = {}
         self._retirements: dict[str, tuple[str, datetime]] = {}
 
@@ -111,11 +125,12 @@ class KeyStore:
         pins: Mapping[str, str] | None = None,
         rate: str | None = None,
         expires_at: datetime | None = None,
+        signing: Mapping[str, str] | None = None,
     ) -> tuple[KeyRecord, str]:
         """A new key: its record, and its text, which is kept nowhere. InputError names every wrong field.
 
         Without `scopes` it may run and read. One with pins may only run: listings and administration know
-        no variables.
+        no variables. `signing`: it may sign tokens; what `endpoints.tokens.public_half` gave.
         """
         pins = dict(pins or {})
         if scopes is None:
@@ -130,34 +145,48 @@ class KeyStore:
             rate=rate,
             expires_at=expires_at,
             created_at=self._clock(),
+            signing=signing,
         )
         _check(record)
         return self._issue(record)
 
-    def rotate(self, key_id: str, *, overlap: timedelta = timedelta(0)) -> tuple[KeyRecord, str]:
-        """A new key with the rights of `key_id`, which ends now, or after `overlap`. UnknownKey."""
+    def rotate(
+        self,
+        key_id: str,
+        *,
+        overlap: timedelta = timedelta(0),
+        signing: Mapping[str, str] | None = None,
+    ) -> tuple[KeyRecord, str]:
+        """A new key with the rights of `key_id`, which ends now, or after `overlap`. UnknownKey.
+
+        Its tokens end with it: a key that signs needs a new `signing` too, else InputError.
+        """
         old = self.get(key_id)
         if old is None:
             raise UnknownKey(f"There is no key {key_id}, or it is revoked.")
-        record, text = self._issue(replace(old, created_at=self._clock(), rotated_from=old.id))
+        if (old.signing is None) != (signing is None):
+            raise InputError([FieldError("signing", "invalid", "the new key signs if the old one does")])
+        record, text = self._issue(
+            replace(old, created_at=self._clock(), rotated_from=old.id, signing=signing)
+        )
         if overlap > timedelta(0):
             ends = self._clock() + overlap
             self._store.put_new(_key(old.id, RETIRES), orjson.dumps({"at": ends.isoformat()}))
-            audit.info("key %s retires at %s", old.id, ends.isoformat())
+            self.audit.note("retires", old.id, name=old.name, at_time=ends.isoformat())
         else:
             self.revoke(old.id)
         return record, text
 
     def revoke(self, key_id: str) -> None:
         """Ends a key for good. Revoking twice is no error; UnknownKey where it cannot be a key's id."""
-        if not _ID.fullmatch(key_id):
+        if not is_key_id(key_id):
             raise UnknownKey(f"{key_id!r} is not the id of a key.")
         self._store.put_new(_key(key_id, REVOKED), orjson.dumps({"at": self._clock().isoformat()}))
-        audit.info("key %s revoked", key_id)
+        self.audit.note("revoked", key_id)
 
     def get(self, key_id: str) -> KeyRecord | None:
         """A key that has not ended; None where there is none. Whether it has expired is in the record."""
-        if not _ID.fullmatch(key_id):
+        if not is_key_id(key_id):
             return None
         body = self._store.get(_key(key_id))
         record = self._read(key_id, body) if body else None
@@ -203,18 +232,23 @@ class KeyStore:
         signature = _sign(self._secret, body) if self._secret else None
         if not self._store.put_new(_key(record.id), orjson.dumps({"record": body, "signature": signature})):
             return self._issue(template)  # the id is taken, or the answer to our own first try was lost
-        audit.info(
-            "key %s created: name=%r scopes=%s endpoints=%s pins=%s rate=%s expires=%s from=%s",
-            record.id,
-            record.name,
-            ",".join(sorted(record.scopes)),
-            ",".join(record.endpoints),
-            ",".join(sorted(record.pins)),
-            record.rate,
-            record.expires_at and record.expires_at.isoformat(),
-            record.rotated_from,
-        )
+        self._note_created(record)
         return record, f"ep_{record.id}_{secret}"
+
+    def _note_created(self, record: KeyRecord) -> None:
+        """Before anyone sees the key: none is in use that the trail does not know. No values of pins."""
+        self.audit.note(
+            "created",
+            record.id,
+            name=record.name,
+            scopes=sorted(record.scopes),
+            endpoints=list(record.endpoints),
+            pins=sorted(record.pins),
+            rate=record.rate,
+            expires=record.expires_at and record.expires_at.isoformat(),
+            signing=record.signing and record.signing["alg"],
+            rotated_from=record.rotated_from,
+        )
 
     def _read(self, key_id: str, body: bytes) -> KeyRecord | None:
         """The record in an object; None, and a line in the log, where it is not to be trusted."""
@@ -271,6 +305,7 @@ def _fields(record: KeyRecord) -> dict[str, Any]:
         "expires_at": record.expires_at.isoformat() if record.expires_at else None,
         "created_at": record.created_at.isoformat(),
         "rotated_from": record.rotated_from,
+        "signing": dict(record.signing) if record.signing else None,
     }
 
 
@@ -286,6 +321,7 @@ def _record(fields: Mapping[str, Any]) -> KeyRecord:
         expires_at=datetime.fromisoformat(fields["expires_at"]) if fields["expires_at"] else None,
         created_at=datetime.fromisoformat(fields["created_at"]),
         rotated_from=fields["rotated_from"],
+        signing=fields.get("signing"),  # records of before there were tokens have none
     )
 
 
@@ -303,10 +339,9 @@ def _check(record: KeyRecord) -> None:
 def _wrong_texts(record: KeyRecord) -> Iterable[FieldError]:
     texts = {"endpoints": record.endpoints, "pins": record.pins, "rate": [record.rate] if record.rate else []}
     for field, values in texts.items():
-        pattern, why = _RULES[field]
         for value in values:
-            if not pattern.fullmatch(value):
-                yield FieldError(field, "invalid", f"{value!r} {why}")
+            if not RIGHTS[field].fullmatch(value):
+                yield FieldError(field, "invalid", f"{value!r} {_WHY[field]}")
     if not record.endpoints:
         yield FieldError("endpoints", "missing", "name at least one pattern; * is every endpoint")
 

@@ -108,6 +108,20 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         None, description="Shared rate limits, result cache and single-flight across workers and replicas."
     )
+    token_audience: str = Field(
+        "endpoints", min_length=1, max_length=256, description="`aud` of the tokens that are taken."
+    )
+    token_secret: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Signs tokens of keys made with `--signing HS256`: 32 characters or more.",
+    )
+    jwks_url: str | None = Field(
+        None, description="https address of a JWKS whose signers' tokens are taken too, within `jwks_key`."
+    )
+    jwks_key: str | None = Field(
+        None, pattern=r"^[0-9a-f]{16}$", description="Id of the key whose rights bound those tokens."
+    )
     cors_origins: CommaSeparated = Field(
         (), description="Origins whose browsers may call, comma separated. `*` is refused."
     )
@@ -226,10 +240,21 @@ class Settings(BaseSettings):
     def _redis(cls, value: str | None) -> str | None:
         return None if value is None else _checked_url(value, hosts=("redis", "rediss"))
 
+    @field_validator("jwks_url")
+    @classmethod
+    def _https(cls, value: str | None) -> str | None:
+        return None if value is None else _checked_url(value, hosts=("https",))
+
     @field_validator("dagster_url")
     @classmethod
     def _web(cls, value: str) -> str:
         return _checked_url(value, hosts=("http", "https"))
+
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        if (self.jwks_url is None) != (self.jwks_key is None):
+            raise ValueError("ENDPOINTS_JWKS_URL and ENDPOINTS_JWKS_KEY go together: set both, or neither")
+        return self
 
     @model_validator(mode="after")
     def _resolve(self) -> Settings:

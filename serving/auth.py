@@ -1,4 +1,4 @@
-"""Who is calling: keys in memory, and what each may do.
+"""Who is calling: keys in memory, the tokens they sign, and what each may do.
 
 All key records are held in memory and read again every two seconds by one thread, so that a request costs a
 hash and a dictionary look-up, a revoked key dies within five seconds, and the store may be away for a
@@ -23,13 +23,16 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from endpoints.errors import LakeError
-from endpoints.keys import KeyRecord, matches, parse_key
+from endpoints.keys import KeyRecord, is_key_id, matches, parse_key
+from endpoints.last_used import LastUsed
+from endpoints.tokens import InvalidToken, looks_like_token
 from serving.problems import HttpProblem
 
 log = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 2.0
 KNOWN_KEYS_LAST = 15 * 60.0  # seconds that known keys outlive the store
+WRITE_USED_SECONDS = 60.0
 FIRST_READ = 5.0
 LOOKUP_THREADS = 2
 LOOKUPS_WAITING = 64
@@ -57,11 +60,10 @@ class Principal:
     expires_at: datetime | None
     record: KeyRecord
     visible: re.Pattern[str]
-    subject: str | None = None  # whom a token speaks for
+    subject: str | None = None  # whom a token speaks for; empty where it does not say. None: no token
 
     @classmethod
     def of(cls, record: KeyRecord) -> Principal:
-        globs = "|".join(fnmatch.translate(glob.lower()) for glob in record.endpoints)
         # A pinned key sees rows of one value only; listings and administration know no variables.
         scopes = frozenset({"run"}) & record.scopes if record.pins else record.scopes
         if "admin" in scopes:
@@ -73,7 +75,7 @@ class Principal:
             record.pins,
             record.expires_at,
             record,
-            re.compile(globs or r"(?!)"),
+            visible_to(record.endpoints),
         )
 
     def sees(self, endpoint: str) -> bool:
@@ -86,6 +88,21 @@ class Principal:
             raise HttpProblem("missing_scope", f"This key has not the scope {scope!r} that this needs.")
 
 
+class Tokens(Protocol):
+    """What the ring needs of `serving.tokens.Tokens`."""
+
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+    def key_id(self, text: str) -> tuple[str, str]: ...
+    def remembered(self, text: str) -> tuple[Principal, Principal] | None: ...
+    def check(self, text: str, kid: str, holder: Principal) -> Principal: ...
+
+
+def visible_to(globs: Iterable[str]) -> re.Pattern[str]:
+    """What matches the names, in lower case, of the endpoints that any of the globs means."""
+    return re.compile("(?:" + "|".join(fnmatch.translate(glob.lower()) for glob in globs) + ")")
+
+
 @dataclass(frozen=True, slots=True)
 class _Known:
     principals: Mapping[str, Principal]
@@ -96,8 +113,17 @@ class _Known:
 class KeyRing:
     """The keys that this process knows, kept fresh by a thread."""
 
-    def __init__(self, keys: Keys, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._keys, self._monotonic = keys, monotonic
+    def __init__(
+        self,
+        keys: Keys,
+        *,
+        tokens: Tokens | None = None,
+        last_used: LastUsed | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys, self._tokens, self._monotonic = keys, tokens, monotonic
+        self._last_used, self._written_at = last_used, monotonic()
+        self._used: dict[str, float] = {}  # by key, in Unix seconds
         self._known = _Known({}, frozenset(), float("-inf"))
         self._late: dict[str, Principal] = {}  # found by a look-up since the last whole read
         self._unknown: OrderedDict[str, float] = OrderedDict()
@@ -108,14 +134,19 @@ class KeyRing:
 
     def start(self) -> None:
         """Read all keys every two seconds. Waits a little for the first time; a store may be down."""
+        if self._tokens is not None:
+            self._tokens.start()
         self._thread.start()
         if not self._read_once.wait(FIRST_READ):
             log.warning("keys have not been read yet: starting without them")
 
     def stop(self) -> None:
         self._stop.set()
+        if self._tokens is not None:
+            self._tokens.stop()
         if self._thread.is_alive():
             self._thread.join()
+            self.write_used()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -146,24 +177,58 @@ class KeyRing:
         `basic` also takes the key as a Basic password, for pages that a browser opens. Raises HttpProblem
         400 for two credentials, 401, or 503 where the store has been away too long to tell.
         """
-        key = _credential(headers, basic)
-        if key is None:
+        credential = _credential(headers, basic)
+        if credential is None:
             raise HttpProblem("unauthenticated", headers=_CHALLENGE[basic])
         try:
-            key_id, secret = parse_key(key)
-        except ValueError:
+            if self._tokens is not None and looks_like_token(credential):
+                principal = await self._bearer(self._tokens, credential)
+            else:
+                principal = await self._owner(credential)
+        except (ValueError, InvalidToken) as error:
+            if isinstance(error, InvalidToken):
+                log.info("a token is refused: %s", error)
             raise HttpProblem("unauthenticated", headers=_CHALLENGE[basic]) from None
-        known = self._known
-        principal = known.principals.get(key_id) or self._late.get(key_id)
-        if principal is None and key_id not in known.revoked:
-            principal = await self._look_up(key_id)
-        if principal is None or key_id in known.revoked or not matches(principal.record, secret):
-            raise HttpProblem("unauthenticated", headers=_CHALLENGE[basic])
-        if self._monotonic() - known.read_at > KNOWN_KEYS_LAST:
-            raise HttpProblem("keys_unavailable")
-        if principal.expires_at is not None and principal.expires_at <= datetime.now(UTC):
+        now = time.time()
+        if principal.expires_at is not None and principal.expires_at.timestamp() <= now:
             raise HttpProblem("unauthenticated", "This key has expired.", headers=_CHALLENGE[basic])
+        self._used[principal.id] = now
         return principal
+
+    async def _owner(self, key: str) -> Principal:
+        """Who holds a key. ValueError where nobody does."""
+        key_id, secret = parse_key(key)
+        principal = await self._holder(key_id)
+        if principal is None or not matches(principal.record, secret):
+            raise ValueError("no such key")
+        self._require_known()
+        return principal
+
+    async def _bearer(self, tokens: Tokens, token: str) -> Principal:
+        """Who bears a token. InvalidToken; HttpProblem 403 where it and its key pin different values."""
+        if (remembered := tokens.remembered(token)) is not None:
+            principal, holder = remembered
+            if await self._holder(holder.id) is holder:
+                self._require_known()
+                return principal
+        kid, key_id = tokens.key_id(token)
+        known = await self._holder(key_id) if is_key_id(key_id) else None
+        if known is None:
+            raise InvalidToken("there is no such key, or it has ended")
+        self._require_known()
+        return tokens.check(token, kid, known)
+
+    async def _holder(self, key_id: str) -> Principal | None:
+        """The principal of a key that has not been revoked; None where there is none."""
+        known = self._known
+        if key_id in known.revoked:
+            return None
+        return known.principals.get(key_id) or self._late.get(key_id) or await self._look_up(key_id)
+
+    def _require_known(self) -> None:
+        """HttpProblem 503 where the store has been away so long that nobody knows what was revoked."""
+        if self.age > KNOWN_KEYS_LAST:
+            raise HttpProblem("keys_unavailable")
 
     async def _look_up(self, key_id: str) -> Principal | None:
         """One shared read of a record that is not known yet. Made-up ids are remembered for two seconds."""
@@ -192,12 +257,24 @@ class KeyRing:
         principal = self._late[key_id] = Principal.of(record)
         return principal
 
+    def write_used(self) -> None:
+        """Keep when keys were last used, if any were. A store that takes no writes is no trouble."""
+        self._written_at = self._monotonic()
+        if self._last_used is None or not self._used:
+            return
+        try:
+            self._last_used.write(dict(self._used), datetime.now(UTC))
+        except LakeError as error:
+            log.warning("when keys were last used is not kept: %s", error)
+
     def _follow(self) -> None:
         while not self._stop.is_set():
             try:
                 self.refresh()
             except Exception:  # the thread must outlive any surprise: without it revocation stops
                 log.exception("keys not refreshed")
+            if self._monotonic() - self._written_at > WRITE_USED_SECONDS:
+                self.write_used()
             self._stop.wait(REFRESH_SECONDS)
 
 

@@ -49,7 +49,7 @@ class Front:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         scope["request_id"] = given if _REQUEST_ID.fullmatch(given) else os.urandom(12).hex()
-        sender = _Sender(scope, send, self._cors(headers.get("origin")))
+        sender = _Sender(scope, send, self._cors(headers.get("origin")), by_origin=bool(self.origins))
         if scope["method"] == "OPTIONS":
             await self._options(scope, receive, sender)
             return
@@ -69,6 +69,7 @@ class Front:
                 "Access-Control-Allow-Methods": allowed,
                 "Access-Control-Allow-Headers": ASK_HEADERS,
                 "Access-Control-Max-Age": str(CORS_SECONDS),
+                "Vary": "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
             }
         await Response(status_code=204, headers=headers)(scope, receive, send)
 
@@ -81,8 +82,9 @@ class Front:
 class _Sender:
     """`send` with our headers; without bodies for HEAD."""
 
-    def __init__(self, scope: Scope, send: Send, headers: dict[str, str]) -> None:
+    def __init__(self, scope: Scope, send: Send, headers: dict[str, str], *, by_origin: bool) -> None:
         self._scope, self._send, self._headers = scope, send, headers
+        self._by_origin = by_origin  # what an answer says differs by origin, for whoever keeps it
         self._bare = scope["method"] == "HEAD"
         self._begun = perf_counter()
         self.started = False
@@ -98,7 +100,7 @@ class _Sender:
             account: Account | None = self._scope.get(SCOPE)
             if account is not None:
                 message["headers"].extend(account.headers())
-            if self._headers:
+            if self._by_origin and "Origin" not in headers.get("vary", ""):
                 headers.add_vary_header("Origin")
         elif message["type"] == "http.response.body" and self._bare:
             message = {**message, "body": b""}

@@ -72,7 +72,7 @@ async def show_materialization(request: Request) -> Response:
 
 async def _admin(request: Request) -> tuple[Service, Principal]:
     service: Service = request.app.state.service
-    principal = await service.keys.authenticate(request.scope["headers"])
+    principal = await service.admit(request.scope)
     principal.require("admin")
     return service, principal
 

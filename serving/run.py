@@ -147,7 +147,7 @@ async def _answer_or_problem(service: Service, request: Request, trail: Trail) -
 
 async def _answer(service: Service, request: Request, trail: Trail) -> Answer:
     """Every step in its order."""
-    principal = trail.principal = await _authenticate(service, request, trail)
+    principal = await _authenticate(service, request, trail)
     call = await _read(request)
     cursor = None if call.cursor is None else read_cursor(call.cursor, service.clock().now)
     served = trail.served = _resolve(service, principal, request, call, cursor)
@@ -170,7 +170,8 @@ async def _answer(service: Service, request: Request, trail: Trail) -> Answer:
 
 
 async def _authenticate(service: Service, request: Request, trail: Trail) -> Principal:
-    principal = await service.admit(request.scope)
+    principal = trail.principal = await service.keys.authenticate(request.scope["headers"])
+    await service.limits.admit(request.scope, principal)
     trail.timings["auth"] = (perf_counter() - trail.begun) * 1000
     principal.require("run")
     return principal

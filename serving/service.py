@@ -33,6 +33,7 @@ from serving.loaded import Loaded
 from serving.pulse import Pulse
 from serving.record import NoRecords, Records
 from serving.results import Results
+from serving.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,8 @@ class Service:
             ),
         )
         assets = Assets(lake, Follower(lake), reader)
-        keys = KeyRing(KeyStore.open(settings))
+        store = KeyStore.open(settings)
+        keys = KeyRing(store, tokens=Tokens(settings), last_used=store.last_used)
         service = cls(settings, Loaded(definitions), assets, keys, warehouse or open_warehouse(settings))
         assets.start(definitions.versions)
         keys.start()

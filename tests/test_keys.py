@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from endpoints.errors import InputError, SettingsError
+from endpoints.errors import InputError, SettingsError, StoreUnavailable
 from endpoints.keys import KeyStore, UnknownKey, matches, parse_key
 from endpoints.lake.store import Store
+from endpoints.last_used import LastUsed
 from endpoints.settings import Settings, load_settings
 
 SECRET = "s" * 32
@@ -84,8 +85,50 @@ def test_every_change_leaves_an_audit_line(disk_keys: KeyStore, caplog) -> None:
     renewed, _ = disk_keys.rotate(record.id, overlap=timedelta(days=1))
     disk_keys.revoke(renewed.id)
     lines = [r.getMessage() for r in caplog.records if r.name == "endpoints.audit"]
-    assert [line.split()[2] for line in lines] == ["created:", "created:", "retires", "revoked"]
-    assert f"from={record.id}" in lines[1]
+    whats = ["created", "created", "retires", "revoked"]
+    assert [line.split()[2] for line in lines] == [f"{what}:" for what in whats]
+    entries = list(disk_keys.audit.entries())
+    assert [(entry.what, entry.key) for entry in entries] == list(
+        zip(whats, [record.id, renewed.id, record.id, renewed.id], strict=True)
+    )
+    assert entries[1].details["rotated_from"] == record.id
+    assert all(entry.signed and entry.who.count("@") == 1 for entry in entries)
+
+
+def test_an_audit_entry_that_was_changed_shows(keys: KeyStore, store: Store, clock: Clock) -> None:
+    for name in ("one", "two"):
+        keys.create(name, pins={"customer_id": "acme-corp"})
+        clock.now += timedelta(seconds=1)
+    first = sorted(found.key for found in store.list("_audit"))[0]
+    body = store.get(first) or b""
+    assert b"acme-corp" not in body
+    assert not store.put_new(first, b"{}"), "entries are created once"
+    store.put(first, body.replace(b'"one"', b'"own"'))
+    assert [(entry.details["name"], entry.signed) for entry in keys.audit.entries()] == [
+        ("own", False), ("two", True),
+    ]  # fmt: skip
+    store.put(first, b"{")
+    assert [entry.details["name"] for entry in keys.audit.entries()] == ["two"]
+
+
+def test_a_key_is_not_shown_where_its_making_cannot_be_noted(keys: KeyStore, monkeypatch) -> None:
+    def away(what: str, key_id: str, **details: object) -> None:
+        raise StoreUnavailable("away")
+
+    monkeypatch.setattr(keys.audit, "note", away)
+    with pytest.raises(StoreUnavailable):
+        keys.create("k")
+
+
+def test_when_keys_were_last_used_is_merged_and_old_processes_are_folded_in(store: Store) -> None:
+    one, two, late = LastUsed(store), LastUsed(store), LastUsed(store)
+    now = datetime.now(UTC)
+    one.write({"a": 100.0, "b": 500.0}, now)
+    two.write({"a": 300.0}, now)
+    assert {key: at.timestamp() for key, at in one.read().items()} == {"a": 300.0, "b": 500.0}
+    late.write({"c": 1.0}, now + timedelta(hours=2))
+    assert {key: at.timestamp() for key, at in one.read().items()} == {"a": 300.0, "b": 500.0, "c": 1.0}
+    assert len(list(store.list("_used"))) == 1
 
 
 def test_ids_and_secrets_do_not_repeat(disk_keys: KeyStore) -> None:

@@ -24,6 +24,7 @@ from endpoints.cli.rollback import release, rollback
 from endpoints.cli.run import run
 from endpoints.cli.serve import dev, serve
 from endpoints.cli.status import status
+from endpoints.cli.token import token
 from endpoints.cli.validate import validate
 from endpoints.errors import EndpointsError, InputError, SettingsError
 
@@ -61,6 +62,6 @@ def main() -> None:
 
 for command in (
     *(demo, dev, serve, new, validate, plan, run, materialize, status, history, rollback, release),
-    *(keys, lock),
+    *(keys, token, lock),
 ):
     main.add_command(command)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +42,11 @@ def keys() -> None:
 )
 @click.option("--rate", metavar="N/UNIT", help="As 100/minute.")
 @click.option("--expires", metavar="DURATION", help="As 90d. [default: never]")
+@click.option(
+    "--signing",
+    type=click.Choice(["EdDSA", "ES256", "HS256"]),
+    help="It may sign tokens for browsers; its signing key is shown too.",
+)
 @as_json
 def create(
     name: str,
@@ -47,24 +55,31 @@ def create(
     pins: tuple[str, ...],
     rate: str | None,
     expires: str | None,
+    signing: str | None,
     as_json: bool,
 ) -> None:
     """Make a key. It is shown this once; only a hash of it is kept.
 
+    With --signing there is a second line: a JWK to sign tokens with, for `endpoints token --key FILE` or any
+    library of JWTs. Only its public half is kept.
+
     \b
     endpoints keys create --name "marketing site" --endpoints 'landing_*' --rate 100/minute
     endpoints keys create --name acme --pin customer_id=cust_42 --expires 90d
+    endpoints keys create --name web --signing EdDSA | tail -n 1 > web.jwk
     """
-    life = _duration("--expires", expires)
-    record, text = open_keys(read_settings()).create(
+    life, settings = duration("--expires", expires), read_settings()
+    signer = _Signing.of(signing, settings)
+    record, text = open_keys(settings).create(
         name,
-        scopes=None if scopes is None else _split(scopes),
-        endpoints=_split(globs),
-        pins=dict(_pin(pin) for pin in pins),
+        scopes=None if scopes is None else split(scopes),
+        endpoints=split(globs),
+        pins=dict(pin_of(pin) for pin in pins),
         rate=rate,
         expires_at=datetime.now(UTC) + life if life else None,
+        signing=signer.public,
     )
-    _hand_over(record, text, as_json)
+    _hand_over(record, text, signer, as_json)
 
 
 @keys.command("list")
@@ -78,11 +93,15 @@ def list_keys(as_json: bool) -> None:
     """
     store = open_keys(read_settings())
     ended, now = store.revoked(), datetime.now(UTC)
-    rows = [_described(record) | {"state": _state(record, ended, now)} for record in store.all()]
+    used = store.last_used.read()
+    rows = [
+        _described(record) | {"last_used": moment(used.get(record.id)), "state": _state(record, ended, now)}
+        for record in store.all()
+    ]
     if as_json:
         print_json(rows)
     else:
-        headings = ("id", "name", "scopes", "endpoints", "pins", "rate", "expires", "state")
+        headings = ("id", "name", "scopes", "endpoints", "pins", "rate", "expires", "last_used", "state")
         print_table(headings, ([_cell(row[heading]) for heading in headings] for row in rows))
 
 
@@ -99,13 +118,35 @@ def revoke(key_id: str) -> None:
 
 
 @keys.command()
+@as_json
+def audit(as_json: bool) -> None:
+    """Show who made, rotated and revoked which key, and when.
+
+    \b
+    endpoints keys audit
+    endpoints keys audit --json
+    """
+    entries = open_keys(read_settings()).audit.entries()
+    rows = [
+        {"at": moment(entry.at), "who": entry.who, "what": entry.what, "key": entry.key, **entry.details}
+        | {"signed": entry.signed}
+        for entry in entries
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        headings = ("at", "who", "what", "key", "name")
+        print_table(headings, ([_cell(row.get(heading)) for heading in headings] for row in rows))
+
+
+@keys.command()
 @key_id
 @click.option(
     "--overlap", metavar="DURATION", help="How long the old key goes on, as 1d. [default: ends now]"
 )
 @as_json
 def rotate(key_id: str, overlap: str | None, as_json: bool) -> None:
-    """Make a new key with the rights of an old one, which ends.
+    """Make a new key with the rights of an old one, which ends, and the tokens that it signed with it.
 
     \b
     endpoints keys rotate 632ce2820bd0986e
@@ -113,9 +154,12 @@ def rotate(key_id: str, overlap: str | None, as_json: bool) -> None:
     """
     from datetime import timedelta
 
-    goes_on = _duration("--overlap", overlap) or timedelta(0)
-    record, text = _store_with(key_id).rotate(key_id, overlap=goes_on)
-    _hand_over(record, text, as_json)
+    goes_on = duration("--overlap", overlap) or timedelta(0)
+    settings, store = read_settings(), _store_with(key_id)
+    old = store.get(key_id)
+    signer = _Signing.of(old.signing["alg"] if old and old.signing else None, settings)
+    record, text = store.rotate(key_id, overlap=goes_on, signing=signer.public)
+    _hand_over(record, text, signer, as_json)
 
 
 def open_keys(settings: Settings) -> KeyStore:
@@ -132,18 +176,18 @@ def _store_with(key_id: str) -> KeyStore:
     return store
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _pin(text: str) -> tuple[str, str]:
+def pin_of(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise click.UsageError(f"--pin {text!r} is not NAME=VALUE, as customer_id=acme.")
     return name, value
 
 
-def _duration(option: str, text: str | None) -> timedelta | None:
+def duration(option: str, text: str | None) -> timedelta | None:
     from endpoints.units import parse_duration
 
     try:
@@ -152,12 +196,39 @@ def _duration(option: str, text: str | None) -> timedelta | None:
         raise click.UsageError(f"{option}: {error}.") from None
 
 
-def _hand_over(record: KeyRecord, text: str, as_json: bool) -> None:
-    """Show the key, the only time that anyone can."""
+@dataclass(frozen=True, slots=True)
+class _Signing:
+    """The halves of a new signing key: what the record holds, and what its holder signs with."""
+
+    public: dict[str, str] | None
+    private: Callable[[str], dict[str, str] | None]  # by the id of the key
+
+    @classmethod
+    def of(cls, algorithm: str | None, settings: Settings) -> _Signing:
+        from endpoints import tokens
+        from endpoints.errors import SettingsError
+
+        if algorithm is None:
+            return cls(None, lambda key_id: None)
+        if algorithm == "HS256":
+            if settings.token_secret is None:
+                raise SettingsError("ENDPOINTS_TOKEN_SECRET: must be set for HS256: `openssl rand -hex 32`")
+            secret = settings.token_secret.get_secret_value()
+            return cls(tokens.public_half({"alg": "HS256"}), lambda key_id: tokens.secret_jwk(secret, key_id))
+        jwk = tokens.new_signing_key(algorithm)
+        return cls(tokens.public_half(jwk), lambda key_id: {**jwk, "kid": key_id})
+
+
+def _hand_over(record: KeyRecord, text: str, signer: _Signing, as_json: bool) -> None:
+    """Show the key and what it signs with, the only time that anyone can."""
+    jwk = signer.private(record.id)
     if as_json:
-        print_json({"id": record.id, "key": text, **_described(record)})
+        shown = {"id": record.id, "key": text, **_described(record)}
+        print_json(shown if jwk is None else shown | {"signing_key": jwk})
         return
     click.echo(text)
+    if jwk is not None:
+        click.echo(json.dumps(jwk))
     messages().print("Keep it: it is not shown again. Send it as `Authorization: Bearer …`.", markup=False)
 
 
@@ -169,6 +240,7 @@ def _described(record: KeyRecord) -> dict[str, Any]:
         "endpoints": list(record.endpoints),
         "pins": dict(record.pins),
         "rate": record.rate,
+        "signing": record.signing["alg"] if record.signing else None,
         "expires": moment(record.expires_at),
         "created": moment(record.created_at),
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jwt
+
 from tests.cli.conftest import Run
 
 
@@ -60,5 +62,77 @@ def test_wrong_use(run: Run) -> None:
         ("rotate", "nonsense"): "keys list",
     }.items():
         done = run("keys", *arguments)
+        assert done.exit_code == 2, arguments
+        assert said in done.stderr
+
+
+def test_a_signing_key_and_its_tokens(run: Run, project: Path) -> None:
+    made = json.loads(run("keys", "create", "--name", "web", "--signing", "EdDSA", "--json").stdout)
+    assert made["signing"] == made["signing_key"]["alg"] == "EdDSA"
+    for file in (project / "lake").rglob("*"):
+        assert file.is_dir() or made["signing_key"]["d"] not in file.read_text()
+    (project / "web.jwk").write_text(json.dumps(made["signing_key"]))
+    arguments = ("token", "daily_*", "--key", str(project / "web.jwk"), "--pin", "customer_id=a=b")
+    text = run(*arguments, "--expires", "5m", "--subject", "ada").stdout.strip()
+    claims = jwt.decode(text, options={"verify_signature": False})
+    assert jwt.get_unverified_header(text)["kid"] == made["id"]
+    assert (claims["pins"], claims["endpoints"], claims["sub"]) == (
+        {"customer_id": "a=b"},
+        ["daily_*"],
+        "ada",
+    )
+    shown = json.loads(run(*arguments, "--json").stdout)
+    assert (shown["kid"], shown["audience"]) == (made["id"], "endpoints")
+
+    renewed = json.loads(run("keys", "rotate", made["id"], "--json").stdout)
+    assert renewed["signing_key"]["x"] != made["signing_key"]["x"]
+    assert renewed["signing_key"]["kid"] == renewed["id"]
+
+
+def test_people_get_the_key_and_the_signing_key_as_two_lines(run: Run) -> None:
+    lines = run("keys", "create", "--name", "web", "--signing", "ES256").stdout.splitlines()
+    assert lines[0].startswith("ep_")
+    assert json.loads(lines[1])["crv"] == "P-256"
+    assert len(lines) == 2
+
+
+def test_hs256_takes_its_secret_from_outside_the_lake(run: Run, project: Path, monkeypatch) -> None:
+    refused = run("keys", "create", "--name", "web", "--signing", "HS256")
+    assert refused.exit_code == 2
+    assert "ENDPOINTS_TOKEN_SECRET" in refused.stderr
+    monkeypatch.setenv("ENDPOINTS_TOKEN_SECRET", "secret outside the lake " * 2)
+    made = json.loads(run("keys", "create", "--name", "web", "--signing", "HS256", "--json").stdout)
+    assert made["signing_key"]["kty"] == "oct"
+    for file in (project / "lake").rglob("*"):
+        assert file.is_dir() or made["signing_key"]["k"] not in file.read_text()
+
+
+def test_every_change_is_in_the_audit(run: Run) -> None:
+    old = json.loads(run("keys", "create", "--name", "job", "--pin", "customer_id=acme", "--json").stdout)
+    new = json.loads(run("keys", "rotate", old["id"], "--overlap", "1d", "--json").stdout)
+    run("keys", "revoke", new["id"])
+    entries = json.loads(run("keys", "audit", "--json").stdout)
+    assert [(entry["what"], entry["key"]) for entry in entries] == [
+        ("created", old["id"]), ("created", new["id"]), ("retires", old["id"]), ("revoked", new["id"]),
+    ]  # fmt: skip
+    assert all("@" in entry["who"] and entry["at"] for entry in entries)
+    assert "acme" not in run("keys", "audit", "--json").stdout
+    assert old["id"] in run("keys", "audit").stdout
+
+
+def test_wrong_use_of_tokens(run: Run, project: Path) -> None:
+    (project / "no.jwk").write_text("ep_not_a_jwk")
+    (project / "empty.jwk").write_text("{}")
+    made = json.loads(run("keys", "create", "--name", "web", "--signing", "EdDSA", "--json").stdout)
+    (project / "web.jwk").write_text(json.dumps(made["signing_key"]))
+    for arguments, said in {
+        (): "--key",
+        ("--key", "no.jwk"): "no JWK",
+        ("--key", "empty.jwk"): "private JWK",
+        ("--key", "web.jwk", "--expires", "25h"): "24h",
+        ("--key", "web.jwk", "--expires", "0s"): "24h",
+        ("--key", "web.jwk", "--pin", "x"): "NAME=VALUE",
+    }.items():
+        done = run("token", *[str(project / part) if part.endswith(".jwk") else part for part in arguments])
         assert done.exit_code == 2, arguments
         assert said in done.stderr

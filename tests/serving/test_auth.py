@@ -192,3 +192,46 @@ def test_an_unknown_id_costs_one_shared_look_up(shared_stand) -> None:
     assert code_of(ring, key) == "unauthenticated"
     assert keys.gets == 1
     ring.stop()
+
+
+class Written:
+    """A place for when keys were last used, that can be away."""
+
+    def __init__(self) -> None:
+        self.times: list[dict[str, float]] = []
+        self.down = False
+
+    def write(self, times: dict[str, float], now: datetime) -> None:
+        if self.down:
+            raise StoreUnavailable("no writes here")
+        self.times.append(times)
+
+
+def test_when_a_key_was_last_used_is_written_together(shared_stand) -> None:
+    made = [shared_stand.keys.create(name) for name in ("one", "two", "idle")]
+    written = Written()
+    ring = KeyRing(Keys([record for record, _ in made]), last_used=written)  # type: ignore[arg-type]
+    ring.refresh()
+    ring.write_used()
+    assert written.times == [], "nobody called"
+    for _ in range(3):
+        for _, key in made[:2]:
+            assert code_of(ring, key) is None
+    assert code_of(ring, made[2][1][:-1] + "!") == "unauthenticated"
+    assert written.times == [], "not on the path of a request"
+    ring.write_used()
+    assert [set(times) for times in written.times] == [{made[0][0].id, made[1][0].id}]
+    written.down = True
+    ring.write_used()
+    assert code_of(ring, made[0][1]) is None
+    ring.stop()
+
+
+def test_the_last_use_is_listed(serve_with) -> None:
+    stand, start = serve_with()
+    record, key = stand.keys.create("used")
+    assert bare(start(), "/endpoints", x_api_key=key).status_code == 200
+    for service in stand.services:
+        service.keys.write_used()
+    at = stand.keys.last_used.read()[record.id]
+    assert abs((datetime.now(UTC) - at).total_seconds()) < 60
