@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -20,7 +21,7 @@ from endpoints.errors import CheckBreach, ContractBreach, EndpointsError
 from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import UNPARTITIONED, CheckResult, Manifest, PartitionEntry, Server
 from endpoints.lake.publish import Attempt, Lake, Superseded
-from endpoints.query.plan import Plan, Refusal, Refused, check_plan, make_plan
+from endpoints.query.plan import Plan, Refusal, Refused, check_plan, make_plan, plan_at
 from endpoints.query.plan.check import live_example
 from endpoints.query.widest import widest
 from endpoints.settings import Settings
@@ -100,6 +101,7 @@ def materialize(
         if _may_be_too_large(lake.head(version.endpoint, version.number), version, most):
             _refuse_too_large(version, plan, warehouse, most)
         info = warehouse.server()
+        plan = plan_at(plan, version.clock, info.now)
         checks = check_warehouse(version, warehouse)
         upstream = ask_sources(sources, warehouse, info.now)
         entry, preview = _write(version, plan, warehouse, info, attempt, most, _paced(watch))
@@ -205,7 +207,7 @@ def _write(
 
     contract, checks = version.contract or Contract(), tuple[CheckResult, ...]()
     if plan.finish_sql is not None:  # what is stored are parts of answers
-        checks, contract = _audit_answers(version, plan, warehouse), Contract()
+        checks, contract = _audit_answers(version, plan, warehouse, server.now), Contract()
     began, rows, size = time.monotonic(), 0, 0
     first: list[pa.RecordBatch] = []
     with warehouse.run(Statement(plan.materialize_sql), Caps()) as result:
@@ -227,7 +229,9 @@ def _write(
     return entry, pa.Table.from_batches(first, storage_schema(result.columns)).slice(0, PREVIEW_ROWS)
 
 
-def _audit_answers(version: Version, plan: Plan, warehouse: Warehouse) -> tuple[CheckResult, ...]:
+def _audit_answers(
+    version: Version, plan: Plan, warehouse: Warehouse, moment: datetime
+) -> tuple[CheckResult, ...]:
     """Hold the contract to whole answers, in a query of its own: the widest for each set of seek values."""
     from endpoints.contract import Audit
 
@@ -237,6 +241,7 @@ def _audit_answers(version: Version, plan: Plan, warehouse: Warehouse) -> tuple[
     if isinstance(answers, Refused) or answers.finish_sql is not None:
         why = "its contract cannot be checked: leave out `contract`, or `materialize`"
         raise NotMaterializable(f"{version.key} runs live only: {why}.")
+    answers = plan_at(answers, version.clock, moment)
     with warehouse.run(Statement(answers.materialize_sql), Caps()) as result:
         within = _within(answers)
         with Audit(version.contract, result.columns, unique_within=within, timezone=result.timezone) as audit:

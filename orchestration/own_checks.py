@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ from endpoints.errors import CheckBreach, EndpointsError, FoundRows, WarehouseEr
 from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import CheckResult, PartitionEntry, Server
 from endpoints.query.lexer import significant, tokenize
-from endpoints.query.plan import Plan, Refused, make_plan
+from endpoints.query.plan import Plan, Refused, make_plan, plan_at
 from endpoints.query.plan.model import HIDDEN
 from endpoints.query.widest import widest
 from endpoints.scratch import Scratch
@@ -84,7 +84,7 @@ def check_rows(
             paths = [files.local(version.endpoint, version.number, file) for file in entry.files]
             rows = _Rows(paths, entry.columns, seek_variables(plan), server.timezone)
         else:
-            rows = _answers(version, plan, warehouse, scratch.path / "answers.parquet")
+            rows = _answers(version, plan, entry.as_of, warehouse, scratch.path / "answers.parquet")
         # By their suffix they are no tables of the folder; their types are those given here.
         for number, file in enumerate(rows.files):
             (scratch.path / f"{number}.rows").symlink_to(file.resolve())
@@ -98,7 +98,7 @@ def seek_variables(plan: Plan) -> dict[str, str]:
     return {d.column: d.variable for d in plan.seek if d.variable is not None}
 
 
-def _answers(version: Version, plan: Plan, warehouse: Warehouse, file: Path) -> _Rows:
+def _answers(version: Version, plan: Plan, moment: datetime, warehouse: Warehouse, file: Path) -> _Rows:
     """Whole answers where what is stored are parts: the widest for each set of seek values."""
     answers = make_plan(widest(version, seek_variables(plan).values()))
     if isinstance(answers, Refused) or answers.finish_sql is not None:
@@ -106,6 +106,7 @@ def _answers(version: Version, plan: Plan, warehouse: Warehouse, file: Path) -> 
             f"{version.key} makes its answers when they are read, and no query gives all of them: its checks "
             "over `asset` cannot be run. Let them read the warehouse, or remove them."
         )
+    answers = plan_at(answers, version.clock, moment)
     with warehouse.run(Statement(answers.materialize_sql), Caps()) as result:
         schema = storage_schema(result.columns)
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:

@@ -238,7 +238,7 @@ class VersionYaml(Mapped):
     sunset: Date | None = Field(None, description="From this UTC date it answers 410.")
     public: bool = Field(False, description="Shared caches may keep its answers.")
     clock: Literal["as_of"] | None = Field(
-        None, description="as_of: now() and today() mean the moment of materialization."
+        None, description="as_of: now() and today() mean the asset's moment; live, the request's."
     )
     insight: NotServed = Field(None, description="Not served yet: write vN.sql.")
     checks: dict[str, CheckYaml] = Field(

@@ -15,7 +15,7 @@ from endpoints.lake.filter import bound_values, check_aligned, request_filter, s
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
 from endpoints.lake.rows import RowGroups, Sought
 from endpoints.query.bind import Bound
-from endpoints.query.plan import Cut, Plan
+from endpoints.query.plan import Cut, Plan, plan_at
 from endpoints.query.plan.conditions import ARROW_ORDER
 from endpoints.query.plan.reading import finishing, parameters, rows_columns, variables_of
 from endpoints.rows import Rows
@@ -96,6 +96,7 @@ class AssetReader:
         (Unaligned): the query is to run live.
         """
         entry = manifest.partitions[UNPARTITIONED]
+        plan = plan_at(plan, bound.version.clock, entry.as_of)
         columns = _result_columns(entry, plan)
         check_aligned(plan.conditions, entry.columns, bound, manifest.server.timezone)
         page = max_rows if limit is None else min(limit, max_rows)

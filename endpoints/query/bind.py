@@ -20,6 +20,7 @@ from typing import Final
 from endpoints.definition.model import Variable, Version
 from endpoints.definition.rules import RuleBroken, check_rules
 from endpoints.errors import EndpointsError, FieldError, InputError
+from endpoints.query.clock import at_moment
 from endpoints.query.conjuncts import Conjunct, optional_conjunct
 from endpoints.query.lexer import significant, tokenize
 from endpoints.query.ordering import ordered
@@ -62,6 +63,8 @@ class Bound:
     values: Mapping[str, Value]
     absent: frozenset[str]
     key: str
+    now: datetime | None = None
+    """What the clock functions of a version with `clock: as_of` say, live. No part of `key`."""
 
 
 def bind(
@@ -75,8 +78,8 @@ def bind(
     """Values for every variable: pinned, then given, then default.
 
     `given` and `pins` hold text from a query string or JSON values. `now` (aware) resolves relative
-    defaults; `timezone` is the warehouse's. Raises InputError naming every wrong field at once,
-    PinNotApplicable, PinConflict.
+    defaults, and is the moment of `clock: as_of`; `timezone` is the warehouse's. Raises InputError naming
+    every wrong field at once, PinNotApplicable, PinConflict.
     """
     pins = pins or {}
     foreign = frozenset(pins) - frozenset(version.variables)
@@ -99,7 +102,7 @@ def bind(
     if errors:
         raise InputError(errors)
     absent = frozenset(version.variables) - frozenset(values)
-    return Bound(version, values, absent, _key(version, values))
+    return Bound(version, values, absent, _key(version, values), now)
 
 
 def _unknown(version: Version, given: Mapping[str, object]) -> Iterator[FieldError]:
@@ -172,11 +175,14 @@ def live_statement(bound: Bound, *, total_order: int | None = None, at_most: int
 
     `total_order`: how many columns the result has; all are then appended to the order, so that pages do not
     overlap. Where that would change the rows (`ordering.ordered` says when), the query keeps its own order.
-    `at_most`: with a total order, how many of the first rows are wanted. More may come.
+    `at_most`: with a total order, how many of the first rows are wanted. More may come. Where the version has
+    `clock: as_of`, its clock functions say `bound.now`.
     """
     sql = _without(bound.version.sql, bound.absent)
     if total_order is not None:
         sql = ordered(sql, total_order, at_most).sql
+    if bound.version.clock is not None and bound.now is not None:
+        sql = at_moment(sql, bound.now)
     variables = bound.version.variables
     return Statement(sql, {name: (variables[name].type, value) for name, value in bound.values.items()})
 

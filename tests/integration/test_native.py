@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pytest
 from clickhouse_driver import Client
 
 from endpoints.errors import BadQuery, OverLimit, QueryCancelled, QueryTimeout, WarehouseUnavailable
+from endpoints.query.clock import at_moment
 from endpoints.types import storage_schema
 from endpoints.warehouse.native import NativeWarehouse
 from endpoints.warehouse.protocol import Caps, Statement
@@ -53,6 +54,16 @@ def query_id() -> str:
 def rows(warehouse: NativeWarehouse, sql: str, caps: Caps | None = None) -> list[dict[str, Any]]:
     with warehouse.run(Statement(sql), caps or Caps(timedelta(seconds=30))) as result:
         return pa.Table.from_batches(list(result), storage_schema(result.columns)).to_pylist()
+
+
+def test_the_clock_can_be_bound_to_a_moment(connect: Connect, clickhouse_url: str) -> None:
+    warehouse = connect(clickhouse_url)
+    sql = "SELECT now(), today(), yesterday() AS y, now() - toDateTime(0) AS n"
+    described = [(c.name, c.type) for c in warehouse.describe(Statement(sql))]
+    moment = datetime(2026, 1, 1, 20, 30, 15, tzinfo=UTC)
+    bound = at_moment(sql, moment)
+    assert [(c.name, c.type) for c in warehouse.describe(Statement(bound))][:3] == described[:3]
+    assert [row["n"] for row in rows(warehouse, bound)] == [int(moment.timestamp())]
 
 
 def user(url: str, name: str) -> str:

@@ -61,6 +61,27 @@ def test_publishes_the_rows_of_every_variable_value(project: Project, warehouse:
     assert head(project).server.version == warehouse.server().version
 
 
+def test_the_clock_is_bound_to_the_moment_that_the_asset_is_of(
+    project: Project, warehouse: Warehouse
+) -> None:
+    sql = "SELECT item, now64(6) AS at, today() AS day FROM sales WHERE shop = {shop:String} GROUP BY item"
+    project.define("sales", sql, materialize=HOURLY, clock="as_of")
+    done = run(project, warehouse)
+    rows = stored(project, done.entry)
+    assert rows["at"].unique().to_list() == [done.entry.as_of]
+    assert rows["day"].unique().to_list() == [done.entry.as_of.date()]
+    assert done.parity is not None
+    assert done.parity.same > 0, "live runs at that moment, too"
+
+
+def test_the_clock_has_no_one_moment_in_partitions(project: Project, warehouse: Warehouse) -> None:
+    sql = "SELECT item, now() AS at FROM sales WHERE shop = {shop:String} GROUP BY item"
+    partitions = {"column": "day", "by": "day", "start": "2026-01-01"}
+    project.define("sales", sql, materialize=HOURLY | {"partitions": partitions}, clock="as_of")
+    with pytest.raises(NotMaterializable, match=r"\[clock\]"):
+        run(project, warehouse)
+
+
 @pytest.mark.parametrize(("pace", "reports"), [(0, 1), (3600, 0)])
 def test_progress_is_reported_and_paced(
     project: Project, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, pace: float, reports: int

@@ -20,7 +20,7 @@ from endpoints.lake.read import AssetReader
 from endpoints.lake.store import Store
 from endpoints.parity import difference
 from endpoints.query.bind import Bound, bind, live_statement
-from endpoints.query.plan import Plan, Refused, check_plan, make_plan
+from endpoints.query.plan import Plan, Refused, check_plan, make_plan, plan_at
 from endpoints.query.variables import placeholders
 from endpoints.rows import Rows
 from endpoints.types import parse_type, storage_schema
@@ -28,7 +28,8 @@ from endpoints.warehouse.embedded import EmbeddedWarehouse
 from endpoints.warehouse.finish import Finisher
 from endpoints.warehouse.protocol import Caps, Statement, Warehouse
 
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+NOW = datetime(2026, 2, 2, 13, 7, 31, 123456, tzinfo=UTC)
+"""Amid the times of `data`, so that clocks tell rows apart."""
 PAGES = ((2, 0), (3, 1), (1, 2), (100, 0))
 _numbers = itertools.count(1)
 
@@ -37,7 +38,7 @@ _numbers = itertools.count(1)
 class Case:
     """A query, which of its variables are optional, and the sets of values to ask for.
 
-    `buckets` of variables; with the values of `unaligned` no asset may answer.
+    `buckets` of variables; with the values of `unaligned` no asset may answer. `clock` is the definition's.
     """
 
     sql: str
@@ -45,6 +46,7 @@ class Case:
     optional: frozenset[str] = frozenset()
     buckets: Mapping[str, str] = field(default_factory=dict)
     unaligned: Sequence[Mapping[str, object]] = ()
+    clock: str | None = None
 
 
 @dataclass
@@ -57,7 +59,10 @@ class Outcome:
 
 
 def version_of(
-    sql: str, optional: frozenset[str] = frozenset(), buckets: Mapping[str, str] | None = None
+    sql: str,
+    optional: frozenset[str] = frozenset(),
+    buckets: Mapping[str, str] | None = None,
+    clock: str | None = None,
 ) -> Version:
     """A version with that SQL, as loading would give it."""
     variables: dict[str, Variable] = {}
@@ -82,7 +87,7 @@ def version_of(
         deprecated=None,
         sunset=None,
         public=False,
-        clock=None,
+        clock=clock,
         description=None,
         fingerprint="f",
         lock_parts={},
@@ -120,6 +125,7 @@ class Bench:
 
     def materialize(self, version: Version, plan: Plan, row_group_rows: int | None = None) -> Manifest:
         attempt = self.lake.begin(version.endpoint, version.number, fingerprint="f", run_id="r")
+        plan = plan_at(plan, version.clock, NOW)
         with self.warehouse.run(Statement(plan.materialize_sql), Caps()) as result:
             sort = [dimension.column for dimension in plan.seek]
             with attempt.writer("all", result.columns, sort=sort) as writer:
@@ -140,7 +146,7 @@ class Bench:
     def run(self, case: Case) -> Outcome:
         """Every set of values both ways, whole and as some page."""
         outcome = Outcome()
-        version = version_of(case.sql, case.optional, case.buckets)
+        version = version_of(case.sql, case.optional, case.buckets, case.clock)
         plan = self.plan(version)
         if isinstance(plan, Refused):
             outcome.refused = plan

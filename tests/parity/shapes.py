@@ -33,6 +33,7 @@ class Shape:
     optional: frozenset[str] = frozenset()
     buckets: Mapping[str, str] = field(default_factory=dict)
     unaligned: Sequence[Mapping[str, object]] = ()
+    clock: str | None = None
 
 
 NO_VARIABLES = [{}]
@@ -282,7 +283,19 @@ SHAPES = [
     Shape("window in WITH, rows", "WITH sum(x) OVER (ORDER BY id) AS r SELECT id, r FROM t WHERE x > {x:Int64}", [{"x": 10}], "window"),
     Shape("window in a CTE", "WITH c AS (SELECT k, id, row_number() OVER (ORDER BY id) AS r FROM t) SELECT id, r FROM c WHERE k = {k:String}"),
     Shape("clock", "SELECT id FROM t WHERE k = {k:String} AND ts < now()", KEYS, "clock"),
-    Shape("clock, as of", "SELECT today() AS d", NO_VARIABLES, "clock"),
+    Shape("clock, no variables", "SELECT today() AS d", NO_VARIABLES, "clock"),
+    Shape("clock, bare", "SELECT id FROM t WHERE k = {k:String} AND d < CURRENT_DATE", KEYS, "clock"),
+    Shape("as of, no variables", "SELECT id, now() AS a, today() AS b, yesterday() AS c, now64(6) AS e, UTCTimestamp() AS f FROM t WHERE ts < now()", NO_VARIABLES, clock="as_of"),
+    Shape("as of, every function", "SELECT now(), now('Asia/Kolkata'), now64(), now64(6), now64(9, 'UTC'), today(), yesterday(), curdate(), current_date(), CURRENT_DATE, CURRENT_TIMESTAMP, LOCALTIMESTAMP, utcTimestamp(), UTC_timestamp(), nowInBlock() AS b, nowInBlock64(3) AS c, id FROM t WHERE k = {k:String}", clock="as_of"),
+    Shape("as of, carried", "SELECT id, dateDiff('minute', ts, now()) AS age FROM t WHERE k = {k:String} AND ts < now() ORDER BY age", clock="as_of"),
+    Shape("as of, in names", "SELECT id, toHour(now()), (now() - INTERVAL 1 DAY) FROM t WHERE k = {k:String} AND ts < now()", clock="as_of"),
+    Shape("as of, in a condition", "SELECT id FROM t WHERE ts >= now() - INTERVAL {h:UInt32} HOUR", [{"h": 0}, {"h": 12}, {"h": 500}], clock="as_of"),
+    Shape("as of, cut", "SELECT g, count() AS c, countIf(ts < now()) AS past, max(toDate(ts) = today()) AS now, now64(3) AS a FROM t WHERE ts >= today() - {d:UInt8} GROUP BY g HAVING a > toDateTime(0) ORDER BY c", [{"d": 0}, {"d": 1}, {"d": 200}], clock="as_of"),
+    Shape("as of, totals", "SELECT count() AS c, now() AS n FROM t WHERE x > {x:Int64} AND ts < now()", [{"x": 0}, {"x": 99}], clock="as_of"),
+    Shape("as of, nested", "SELECT g, c, now() AS n FROM (SELECT g, count() AS c FROM t WHERE x > {x:Int64} AND d <= yesterday() GROUP BY g) WHERE c < toUnixTimestamp(now())", [{"x": 0}, {"x": 99}], clock="as_of"),
+    Shape("as of, union", "SELECT id, now() AS n FROM t WHERE k = {k:String} AND ts < now() UNION ALL SELECT w, now() FROM u WHERE k = {k:String}", UNITED, clock="as_of"),
+    Shape("as of, grouped by it", "SELECT today() AS day, dateDiff('day', d, today()) AS ago, count() AS c FROM t WHERE x > {x:Int64} GROUP BY day, ago ORDER BY ago", [{"x": 0}, {"x": 99}], clock="as_of"),
+    Shape("as of, a clock of another type", "SELECT LOCALTIME AS a FROM t WHERE k = {k:String}", KEYS, "clock", clock="as_of"),
     Shape("random", "SELECT rand() FROM t", NO_VARIABLES, "nondeterministic"),
     Shape("session", "SELECT currentUser() FROM t", NO_VARIABLES, "nondeterministic"),
     Shape("union: a branch without the variable", "SELECT id FROM t WHERE k = {k:String} UNION ALL SELECT 1", KEYS, "union_branch"),

@@ -24,7 +24,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
 def test_shape(bench: Bench, shape: Shape) -> None:
-    outcome = bench.run(Case(shape.sql, shape.given, shape.optional, shape.buckets, shape.unaligned))
+    outcome = bench.run(
+        Case(shape.sql, shape.given, shape.optional, shape.buckets, shape.unaligned, shape.clock)
+    )
     if shape.expected != "served":
         assert outcome.refused is not None, "served"
         assert shape.expected in [reason.code for reason in outcome.refused.reasons]

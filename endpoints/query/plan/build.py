@@ -29,7 +29,7 @@ def make_plan(version: Version, described: Described | None = None) -> Plan | Re
     """
     try:
         source = Source(version.sql)
-        if reasons := (*_unserved(version), *not_reproducible(source, version.clock)):
+        if reasons := (*_unserved(version), *not_reproducible(source, _has_one_moment(version))):
             return Refused(reasons)
         if not version.variables:
             return _whole(version, source, described)
@@ -62,6 +62,12 @@ def _one_select(version: Version, source: Source, described: Described | None) -
 def _unserved(version: Version) -> tuple[Refusal, ...]:
     partitioned = version.materialize is not None and version.materialize.partitions is not None
     return (refusal("partitions", 1),) if partitioned else ()
+
+
+def _has_one_moment(version: Version) -> bool:
+    """All rows of the asset are of one moment, which the clock can be bound to; partitions have their own."""
+    partitioned = version.materialize is not None and version.materialize.partitions is not None
+    return version.clock is not None and not partitioned
 
 
 def _unbucketed(version: Version, plan: Plan) -> tuple[Refusal, ...]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from endpoints.definition.model import Variable, Version
 from endpoints.errors import BadQuery, UnsupportedType
+from endpoints.query.clock import at_moment
 from endpoints.query.plan.buckets import has_steady, is_bucketed
 from endpoints.query.plan.build import make_plan
 from endpoints.query.plan.conditions import compares_in_arrow, equality_type, has_exact_equality
 from endpoints.query.plan.functions import adds_floats
 from endpoints.query.plan.model import Condition, Described, Plan, Refusal, Refused
+from endpoints.query.plan.moment import plan_at
 from endpoints.query.plan.reading import try_finish
 from endpoints.query.plan.reasons import refusal
 from endpoints.types import ClickHouseType, Column, Value, check_storable, example_value
@@ -36,6 +38,9 @@ FINISH_SETTINGS = frozenset(
     }
 )
 """Server settings that change answers, and that the reading side does not have."""
+
+_ONE, _OTHER = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+"""Moments for the query and for its plan to be described at: no name may depend on which."""
 
 BUCKET_SETTINGS = frozenset({"enable_extended_results_for_datetime_functions", "session_timezone"})
 """Server settings that change where a bucket starts."""
@@ -89,11 +94,12 @@ def _described(
     if isinstance(planned, Refused):
         return planned, ()
     if planned.finish is not None and planned.finish.states:
-        inner = {c.name: c.type.text for c in warehouse.describe(Statement(planned.finish.inner_sql))}
+        inner_sql = planned.finish.inner_sql
+        inner = {c.name: c.type.text for c in warehouse.describe(Statement(inner_sql))}
         types = tuple(inner[state.column] for state in planned.finish.states)
         planned = make_plan(version, Described(names, types))
         assert isinstance(planned, Plan)
-    return planned, warehouse.describe(Statement(planned.materialize_sql))
+    return planned, warehouse.describe(Statement(plan_at(planned, version.clock, _OTHER).materialize_sql))
 
 
 def live_example(version: Version) -> Statement:
@@ -101,7 +107,7 @@ def live_example(version: Version) -> Statement:
     described.
     """
     values = {name: (variable.type, _example(variable)) for name, variable in version.variables.items()}
-    return Statement(version.sql, values)
+    return Statement(version.sql if version.clock is None else at_moment(version.sql, _ONE), values)
 
 
 def _example(variable: Variable) -> Value:
@@ -226,7 +232,7 @@ def _unfinished(
     line = plan.conditions[0].line if plan.conditions else 1
     used = finisher or Finisher(workers=1)
     try:
-        answered = try_finish(plan, live_example(version), stored, used)
+        answered = try_finish(plan_at(plan, version.clock, _OTHER), live_example(version), stored, used)
     except BadQuery as error:
         yield refusal("condition", line, str(error))
     else:

@@ -15,11 +15,6 @@ def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-CLOCK = _names(
-    """curdate current_date current_timestamp localtime localtimestamp now now64 nowinblock nowinblock64 today
-    utctimestamp utc_timestamp yesterday"""
-)
-
 NONDETERMINISTIC = _names(
     """addresstoline addresstolinewithinlines addresstosymbol aiclassify aiextract aifilter aigenerate
     airedact
@@ -125,10 +120,6 @@ def is_nondeterministic(name: str) -> bool:
     """Answers differ between two runs over the same tables, sessions or servers."""
     low = name.lower()
     return low in NONDETERMINISTIC or low.startswith(_NONDETERMINISTIC_PREFIXES)
-
-
-def is_clock(name: str) -> bool:
-    return name.lower() in CLOCK
 
 
 @cache

@@ -15,7 +15,8 @@ REASONS: dict[str, tuple[str, str]] = {
     ),
     "clock": (
         "{what} reads the clock, and rows are kept longer than a moment",
-        "Take the moment as a variable with a default, such as `now - 7d`: fixed once per request.",
+        "Write `clock: as_of`, for one moment in the whole asset, not in partitions; or take the moment as a "
+        "variable with a default, such as `now - 7d`: fixed once per request.",
     ),
     "nondeterministic": (
         "{what} does not give the same answer twice, or not on another server",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from endpoints.query.clock import clock_calls, is_bound
 from endpoints.query.lexer import Kind
-from endpoints.query.plan.functions import is_clock, is_nondeterministic
+from endpoints.query.plan.functions import is_nondeterministic
 from endpoints.query.plan.keys import select_keys
 from endpoints.query.plan.model import Refusal
 from endpoints.query.plan.reasons import refusal
@@ -14,7 +15,6 @@ from endpoints.query.plan.select import ORDER_WORDS, Select, Source, Span
 from endpoints.query.plan.terms import calls
 
 _HIDDEN_NAME = re.compile(r"__(d|k|s|row|rows|asset)\d*(_bytes)?")
-_CLOCK_WORDS = ("CURRENT_DATE", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP")
 
 # Settings that decide how a query runs, never what it answers.
 _SAFE_SETTINGS = frozenset(
@@ -45,15 +45,15 @@ _REFUSED_WORDS = (
 )
 
 
-def not_reproducible(source: Source, clock: str | None) -> Iterator[Refusal]:
-    """Calls whose answer is not a function of the tables' rows."""
-    for index, token in enumerate(source.tokens):
-        called = source.is_op(index + 1, "(")
-        if index and source.is_op(index - 1, "."):
-            continue
-        if (called or token.word in _CLOCK_WORDS) and is_clock(token.name):
+def not_reproducible(source: Source, as_of: bool) -> Iterator[Refusal]:
+    """Calls whose answer is no function of the tables' rows, and of one moment if clocks are bound to it."""
+    for index in clock_calls(source.tokens):
+        token = source.tokens[index]
+        if not as_of or not is_bound(token):
             yield refusal("clock", token.line, token.name)
-        elif called and is_nondeterministic(token.name):
+    for index, token in enumerate(source.tokens):
+        called = source.is_op(index + 1, "(") and not (index and source.is_op(index - 1, "."))
+        if called and is_nondeterministic(token.name):
             yield refusal("nondeterministic", token.line, token.name)
 
 
