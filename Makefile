@@ -29,7 +29,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: setup ## Data, Dagster, the API and four endpoints on this machine; Ctrl-C ends it
 	@exec $(BIN)/endpoints demo
 
-services: ## Start what the integration tests talk to (a ClickHouse server on loopback)
+services: ## Start what the integration tests talk to (servers on loopback)
 	@bash deploy/services.sh
 
 test: setup services ## Every test

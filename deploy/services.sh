@@ -2,22 +2,27 @@
 # What the integration tests talk to, on loopback, with folders of its own under .services/:
 #   ClickHouse server (Debian's package)   native protocol on 127.0.0.1:19000
 #   Redis                                  127.0.0.1:16379
+#   PostgreSQL (user and password dagster) 127.0.0.1:15432, empty at each start
 # `bash deploy/services.sh` installs what is missing and starts what is not running; `… stop` ends what it started.
-# A second argument, clickhouse or redis, means only that one. Elsewhere: SERVICES_ROOT (folder),
-# SERVICES_CLICKHOUSE_PORT, SERVICES_REDIS_PORT.
+# A second argument, clickhouse, redis or postgres, means only that one. Elsewhere: SERVICES_ROOT (folder),
+# SERVICES_CLICKHOUSE_PORT, SERVICES_REDIS_PORT, SERVICES_POSTGRES_PORT.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 root=${SERVICES_ROOT:-$PWD/.services}
 clickhouse_port=${SERVICES_CLICKHOUSE_PORT:-19000}
 redis_port=${SERVICES_REDIS_PORT:-16379}
+postgres_port=${SERVICES_POSTGRES_PORT:-15432}
 
 say() { echo "services: $*"; }
+
+# Debian keeps PostgreSQL's programs in a folder for each of its versions.
+postgres_programs() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1; }
 
 # Installs a Debian package where its command is missing; never starts the package's own service.
 need() {
   local package=$1 command=$2
-  PATH=$PATH:/usr/sbin command -v "$command" >/dev/null && return
+  PATH=$PATH:/usr/sbin:$(postgres_programs) command -v "$command" >/dev/null && return
   command -v apt-get >/dev/null || { say "$command is missing and there is no apt-get: install it by hand" >&2; exit 1; }
   local sudo=""
   [ "$(id -u)" = 0 ] || sudo=sudo
@@ -111,6 +116,35 @@ start_redis() {
   await Redis "$redis_port" "$home/log"
 }
 
+# PostgreSQL refuses to run as root, so there it is Debian's user postgres, in a folder that it can reach.
+start_postgres() {
+  local home=$root/postgres as=()
+  running "$home/pid" && answers "$postgres_port" && { say "PostgreSQL already on 127.0.0.1:$postgres_port"; return; }
+  check_free POSTGRES "$postgres_port"
+  need postgresql postgres
+  [ "$(id -u)" != 0 ] || as=(runuser -u postgres --)
+  mkdir -p "$home"
+  drop_postgres
+  local programs data
+  programs=$(postgres_programs)
+  data=$(cd / && "${as[@]}" mktemp -d /tmp/endpoints-postgres-XXXXXXXX)
+  echo "$data" >"$home/folder"
+  "${as[@]}" sh -c 'cd "$1" && printf dagster >password && chmod 600 password && "$2/initdb" -D "$1/data" -U dagster \
+    --pwfile=password --auth=scram-sha-256 --encoding=UTF8 --locale=C.UTF-8 --no-sync >init.log 2>&1 || { cat init.log >&2; exit 1; }
+    exec "$2/pg_ctl" -D "$1/data" -l "$1/log" -w -s -o "-p $3 -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+    -c fsync=off -c max_connections=200" start' sh "$data" "$programs" "$postgres_port"
+  head -n 1 "$data/data/postmaster.pid" >"$home/pid"
+  await PostgreSQL "$postgres_port" "$data/log"
+}
+
+# Takes away what a server before it has left.
+drop_postgres() {
+  local folder=$root/postgres/folder
+  [ -f "$folder" ] || return 0
+  case $(cat "$folder") in /tmp/endpoints-postgres-*) rm -rf "$(cat "$folder")" ;; esac
+  rm -f "$folder"
+}
+
 stop_one() {
   local name=$1 pid_file=$2
   running "$pid_file" || return 0
@@ -124,11 +158,13 @@ stop_one() {
 }
 
 case "${1:-start} ${2:-all}" in
-  "start all") start_clickhouse; start_redis ;;
+  "start all") start_clickhouse; start_redis; start_postgres ;;
   "start clickhouse") start_clickhouse ;;
   "start redis") start_redis ;;
-  "stop all") stop_one ClickHouse "$root/clickhouse/pid"; stop_one Redis "$root/redis/pid" ;;
+  "start postgres") start_postgres ;;
+  "stop all") stop_one ClickHouse "$root/clickhouse/pid"; stop_one Redis "$root/redis/pid"; stop_one PostgreSQL "$root/postgres/pid"; drop_postgres ;;
   "stop clickhouse") stop_one ClickHouse "$root/clickhouse/pid" ;;
   "stop redis") stop_one Redis "$root/redis/pid" ;;
-  *) echo "usage: deploy/services.sh [start|stop] [clickhouse|redis]" >&2; exit 2 ;;
+  "stop postgres") stop_one PostgreSQL "$root/postgres/pid"; drop_postgres ;;
+  *) echo "usage: deploy/services.sh [start|stop] [clickhouse|redis|postgres]" >&2; exit 2 ;;
 esac

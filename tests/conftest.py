@@ -102,6 +102,18 @@ def redis_url() -> str:
     return f"redis://127.0.0.1:{port}"
 
 
+@pytest.fixture(scope="session")
+def postgres_port() -> int:
+    """The PostgreSQL of `make services`. Without one, tests skip; on CI (`CI=true`) they fail."""
+    port = int(os.environ.get("SERVICES_POSTGRES_PORT", "15432"))
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError:
+        message = f"no PostgreSQL on 127.0.0.1:{port}: run `make services`"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    return port
+
+
 def _wait_for(server: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
