@@ -208,6 +208,14 @@ class Settings(BaseSettings):
         description="How long Dagster's ended runs are kept, but for those that made what is there last.",
     )
 
+    usage_retention: Duration = Field(
+        timedelta(days=90), description="How long it is kept who ran what, and how fast."
+    )
+    usage_spill_bytes: Size = Field(
+        256 * 2**20,
+        description="How much of that may wait in `cache_dir` while the lake is away. More is dropped.",
+    )
+
     @field_validator("secret")
     @classmethod
     def _long_enough(cls, value: SecretStr | None) -> SecretStr | None:

@@ -10,6 +10,7 @@ from endpoints.errors import LakeError
 from endpoints.lake.collect import Collected, collect
 from endpoints.lake.publish import Lake
 from endpoints.settings import Settings
+from endpoints.usage import compact, forget
 from orchestration.retention import purge_runs
 
 GROUP = "housekeeping"
@@ -45,7 +46,16 @@ def housekeeping(settings: Settings) -> tuple[list[dg.AssetsDefinition], list[dg
             metadata={"deleted": done.deleted, "kept": done.kept, "out of time": done.out_of_time}
         )
 
-    return [lake, runs], [
+    @dg.asset(
+        key=[GROUP, "usage"], group_name=GROUP, description="Usage: a file an hour, none that is too old."
+    )
+    def usage(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
+        store, now = Lake.open(settings, probe=False).store, datetime.now(UTC)
+        forgotten = forget(store, now - settings.usage_retention)
+        return dg.MaterializeResult(metadata={"compacted": compact(store, now), "forgotten": forgotten})
+
+    return [lake, runs, usage], [
+        _schedule("housekeeping_usage", "compact_usage", "13 * * * *", usage),
         _schedule("housekeeping", "collect_snapshots", "17 3 * * *", lake),
         _schedule("housekeeping_runs", "purge_runs", "47 * * * *", runs),
     ]

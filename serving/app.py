@@ -20,9 +20,11 @@ from serving.documents import docs, openapi_all, openapi_one
 from serving.front import Front
 from serving.health import healthz, readyz
 from serving.materialize import ask_materialization, show_materialization
+from serving.metrics import metrics
 from serving.problems import HttpProblem, response_of
 from serving.run import RunEndpoint
 from serving.service import Service
+from serving.usage import usage
 
 
 def create_app(
@@ -61,8 +63,10 @@ def _routes() -> list[BaseRoute]:
         Route("/endpoints/{name}/openapi.json", openapi_one),
         Route("/endpoints/{name}/materialize", ask_materialization, methods=["POST"]),
         Route("/endpoints/{name}/materialize/{id}", show_materialization),
+        Route("/endpoints/{name}/usage", usage),
         Route("/openapi.json", openapi_all),
         Route("/docs", docs),
+        Route("/metrics", metrics),
         Route("/readyz", readyz),
         Route("/healthz", healthz),
     ]

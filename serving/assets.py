@@ -49,6 +49,11 @@ class Assets:
         self._reader.close()
 
     @property
+    def held_bytes(self) -> int:
+        """What decoded rows take in memory."""
+        return self._reader.held_bytes
+
+    @property
     def healthy(self) -> bool:
         """Whether the lake has been read, and answers."""
         return self._follower.healthy

@@ -134,12 +134,14 @@ class LiveRuns:
     ) -> None:
         self._warehouse = warehouse
         self._slots = asyncio.Semaphore(concurrency)
-        self._most, self._unfinished = concurrency + queue, 0
+        self._most, self.unfinished = concurrency + queue, 0
         self._spool = partial(Spool, memory_bytes, spool_bytes, spool_folder)
         self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="live")
         self._runs: dict[Key, _Run] = {}
         self._tasks: set[asyncio.Task[LiveRows]] = set()
         self._kept = _Kept(cache_bytes)
+        self.joined = 0
+        """How many callers found their question being asked already."""
 
     async def close(self) -> None:
         """Cancel what runs, and wait for it."""
@@ -160,6 +162,7 @@ class LiveRuns:
         last to leave stops the query.
         """
         run = self._runs.get(question.key)
+        self.joined += run is not None
         if run is None:
             self._require_room()  # nobody pays for what cannot start
             await question.pay()
@@ -183,18 +186,18 @@ class LiveRuns:
         self._require_room()
         query = _Query()
         run = _Run(query, asyncio.create_task(self._execute(question, query)))
-        self._unfinished += 1
+        self.unfinished += 1
         self._runs[question.key] = run
         self._tasks.add(run.task)
         run.task.add_done_callback(lambda task: self._ended(question.key, run))
         return run
 
     def _require_room(self) -> None:
-        if self._unfinished >= self._most:
+        if self.unfinished >= self._most:
             raise LiveQueueFull("as many live queries run and wait as may")
 
     def _ended(self, key: Key, run: _Run) -> None:
-        self._unfinished -= 1
+        self.unfinished -= 1
         self._tasks.discard(run.task)
         if self._runs.get(key) is run:
             del self._runs[key]

@@ -36,6 +36,7 @@ from endpoints.freshness import Standing
 from endpoints.lake.manifest import Manifest
 from endpoints.query.bind import bind, count_statement, live_statement
 from endpoints.rows import Rows
+from endpoints.usage import RunRecord
 from endpoints.warehouse.protocol import Caps, Statement
 from serving.answer import (
     MAX_AGE,
@@ -59,7 +60,6 @@ from serving.cursor import Cursor, read_cursor
 from serving.live import LiveRows, Question, Slow
 from serving.loaded import Served
 from serving.problems import HttpProblem, LiveQueueFull, LiveRateSpent, live_error_of, response_of
-from serving.record import RunRecord
 from serving.request import Call, check_page, gathered, read_body, read_query, refuse_body
 from serving.service import Service
 

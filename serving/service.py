@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from functools import partial
@@ -27,11 +28,14 @@ from endpoints.warehouse.protocol import Statement, Warehouse
 from serving.assets import Assets
 from serving.auth import KeyRing, Principal
 from serving.clock import Clock
+from serving.journal import Journal
 from serving.limits import Limits
 from serving.live import LiveRuns
 from serving.loaded import Loaded
+from serving.metrics import Metrics, Standings
+from serving.problems import HttpProblem
 from serving.pulse import Pulse
-from serving.record import NoRecords, Records
+from serving.record import Records
 from serving.results import Results
 from serving.tokens import Tokens
 
@@ -49,7 +53,15 @@ class Service:
         self.settings, self.loaded, self.assets, self.keys = settings, loaded, assets, keys
         self.warehouse = warehouse
         self.clock = Clock()
-        self.records: Records = NoRecords()
+        self.metrics = Metrics()
+        self.journal = Journal(
+            assets.lake.store,
+            settings.cache_dir / "usage",
+            most_bytes=settings.usage_spill_bytes,
+            watch=self.metrics.observe,
+        )
+        self.records: Records = self.journal
+        self.refused = 0  # requests without a valid key
         self.results = Results(settings.result_cache_bytes)
         self.live = LiveRuns(
             warehouse,
@@ -90,8 +102,10 @@ class Service:
         store = KeyStore.open(settings)
         keys = KeyRing(store, tokens=Tokens(settings), last_used=store.last_used)
         service = cls(settings, Loaded(definitions), assets, keys, warehouse or open_warehouse(settings))
+        service.metrics.registry.register(Standings(service))
         assets.start(definitions.versions)
         keys.start()
+        service.journal.start()
         return service
 
     async def close(self) -> None:
@@ -102,10 +116,15 @@ class Service:
         self.assets.stop()
         self.pulse.close()
         self.warehouse.close()
+        await asyncio.to_thread(self.journal.stop)
 
     async def admit(self, scope: Scope, *, basic: bool = False) -> Principal:
         """Who asks, having paid for it. `basic` as in `KeyRing.authenticate`. HttpProblem."""
-        principal = await self.keys.authenticate(scope["headers"], basic=basic)
+        try:
+            principal = await self.keys.authenticate(scope["headers"], basic=basic)
+        except HttpProblem as problem:
+            self.refused += problem.kind.status == 401
+            raise
         await self.limits.admit(scope, principal)
         return principal
 

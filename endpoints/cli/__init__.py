@@ -25,6 +25,7 @@ from endpoints.cli.run import run
 from endpoints.cli.serve import dev, serve
 from endpoints.cli.status import status
 from endpoints.cli.token import token
+from endpoints.cli.usage import usage
 from endpoints.cli.validate import validate
 from endpoints.errors import EndpointsError, InputError, SettingsError
 
@@ -62,6 +63,7 @@ def main() -> None:
 
 for command in (
     *(demo, dev, serve, new, validate, plan, run, materialize, status, history, rollback, release),
+    usage,
     *(keys, token, lock),
 ):
     main.add_command(command)

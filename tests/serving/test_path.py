@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import httpx
 
+from endpoints.usage import RunRecord
 from serving.answer import Encoded
 from serving.problems import HttpProblem, LiveRateSpent
-from serving.record import RunRecord
 from serving.results import OVERHEAD, Results
 from serving.service import Service
 

@@ -1,0 +1,25 @@
+"""Who runs what: every authenticated run is kept in the lake, a row each, for as long as `usage_retention`.
+
+`log` writes, reads and compacts the rows under `_usage/`; `report` counts them.
+"""
+
+from endpoints.usage.log import compact, forget, read, write
+from endpoints.usage.record import RunRecord
+from endpoints.usage.report import BY, By, callers, report, totals
+from endpoints.usage.span import DAYS, check_span, parse_moment
+
+__all__ = [
+    "BY",
+    "DAYS",
+    "By",
+    "RunRecord",
+    "callers",
+    "check_span",
+    "compact",
+    "forget",
+    "parse_moment",
+    "read",
+    "report",
+    "totals",
+    "write",
+]

@@ -1,0 +1,195 @@
+"""Runs on their way to the lake: first a line in a local file, then Parquet under `_usage/`.
+
+    record ─▶ queue ─(¼ s)─▶ journal, a local file ─(5 s, or 10,000 lines)─▶ the lake
+
+A line outlives this process as soon as it is in the file, so that only a machine that dies loses more than
+the last quarter of a second: at most five. A journal stays where it is while the store is away; whoever
+runs next in the same folder sends it. It is sent under its own name, so sending it twice is sending it once.
+A process holds a lock (flock) on the journal that it writes, and whoever sends one holds it too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import orjson
+
+from endpoints.errors import LakeError
+from endpoints.lake.store import Store
+from endpoints.usage import RunRecord, write
+
+log = logging.getLogger(__name__)
+
+WRITE_EVERY = 0.25  # seconds
+SEND_EVERY = 5.0
+SEND_ROWS = 10_000
+QUEUE_ROWS = 100_000
+LAST_SECONDS = 10.0  # for sending what is left when the process ends; what remains is on the disk
+_SUFFIX = ".jsonl"
+
+Watch = Callable[[list[RunRecord]], None]
+
+
+class Journal:
+    """`Records` that end in the lake. `folder` takes at most `most_bytes`; `dropped` counts what is more."""
+
+    def __init__(
+        self,
+        store: Store,
+        folder: Path,
+        *,
+        most_bytes: int,
+        watch: Watch = lambda runs: None,
+        send_every: float = SEND_EVERY,
+    ) -> None:
+        self._store, self._folder, self._most_bytes, self._watch = store, folder, most_bytes, watch
+        self._send_every = send_every
+        self._queue: deque[RunRecord] = deque()
+        self._lock = threading.Lock()  # of the file that is being written
+        self._file: IO[bytes] | None = None
+        self._rows, self._opened_at = 0, 0.0
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._write_on, name="journal", daemon=True),
+            threading.Thread(target=self._send_on, name="journal-send", daemon=True),
+        ]
+        self.dropped = 0
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Write what is left, and send it if the store takes it now."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(LAST_SECONDS)
+        self.drain()
+
+    def record(self, run: RunRecord) -> None:
+        """Take a run. Neither waits nor fails."""
+        if len(self._queue) >= QUEUE_ROWS:
+            self.dropped += 1
+            return
+        self._queue.append(run)
+
+    def drain(self) -> None:
+        """Put what waits into the file, now."""
+        with self._lock:
+            runs = [self._queue.popleft() for _ in range(len(self._queue))]
+            if not runs:
+                return
+            self._watch(runs)
+            try:
+                self._append(runs)
+            except OSError as error:  # the disk is full, or the folder is gone
+                self.dropped += len(runs)
+                log.error("%d runs could not be kept: %s", len(runs), error)
+                self._file = None
+
+    def _append(self, runs: list[RunRecord]) -> None:
+        if self._file is None:
+            if self._held_bytes() > self._most_bytes:
+                self.dropped += len(runs)
+                log.warning("usage waits for the lake in more than %d bytes: it is dropped", self._most_bytes)
+                return
+            self._file, self._rows, self._opened_at = self._open(), 0, time.monotonic()
+        self._file.write(b"".join(orjson.dumps([*run]) + b"\n" for run in runs))
+        self._file.flush()
+        self._rows += len(runs)
+
+    def _open(self) -> IO[bytes]:
+        """A new file that is ours: between its making and our lock another may have taken it to send."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        while True:
+            path = self._folder / f"{time.time_ns():x}-{os.getpid()}-{os.urandom(4).hex()}{_SUFFIX}"
+            file = path.open("xb")
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists():
+                return file
+            file.close()
+
+    def _held_bytes(self) -> int:
+        return sum(size for size in map(_size, self._journals()))
+
+    def _journals(self) -> list[Path]:
+        return sorted(self._folder.glob(f"*{_SUFFIX}"))
+
+    def _write_on(self) -> None:
+        while not self._stop.wait(WRITE_EVERY):
+            self.drain()
+            self._close_if_due()
+        self.drain()
+        self._close()
+
+    def _close_if_due(self) -> None:
+        old = time.monotonic() - self._opened_at >= self._send_every
+        if self._file is not None and (old or self._rows >= SEND_ROWS):
+            self._close()
+
+    def _close(self) -> None:
+        """Let go of the file: closing it drops the lock, and then it is sent."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    def _send_on(self) -> None:
+        while not self._stop.wait(min(WRITE_EVERY, self._send_every)):
+            if not self._send_all():
+                self._stop.wait(self._send_every)
+        self._threads[0].join(LAST_SECONDS)  # it closes the last file
+        self._send_all()
+
+    def _send_all(self) -> bool:
+        """Send every journal that nobody writes; False where the store does not take them."""
+        for path in self._journals():
+            with _held(path) as file:
+                if file is None:
+                    continue
+                try:
+                    write(self._store, path.name.removesuffix(_SUFFIX), list(_runs(file)))
+                except (LakeError, OSError) as error:
+                    log.warning("usage cannot be sent, and waits on the disk: %s", error)
+                    return False
+                path.unlink(missing_ok=True)
+        return True
+
+
+def _runs(lines: IO[bytes]) -> Iterator[RunRecord]:
+    for line in lines:
+        with suppress(orjson.JSONDecodeError, TypeError):  # the line that a killed process was writing
+            yield RunRecord(*orjson.loads(line))
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[IO[bytes] | None]:
+    """The journal, if nobody writes it and nobody else is sending it."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        yield None
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield None
+            return
+        yield file if path.exists() else None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,126 @@
+"""`GET /metrics`, for Prometheus: runs as they were recorded, and how the process and its assets stand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+
+from endpoints import freshness
+from endpoints.usage import RunRecord
+from serving.problems import HttpProblem
+
+if TYPE_CHECKING:
+    from serving.service import Service
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_STATES = ("fresh", "stale", "missing", "breached", "failed")
+
+
+class Metrics:
+    """The counters of one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "endpoints_requests",
+            "Authenticated runs.",
+            ("endpoint", "version", "status", "source", "reason"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "endpoints_request_seconds",
+            "Time until the last byte was handed over.",
+            ("endpoint", "source"),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._rows = Counter("endpoints_rows", "Rows sent.", ("endpoint",), registry=self.registry)
+        self._bytes = Counter("endpoints_bytes", "Bytes sent.", ("endpoint",), registry=self.registry)
+        self._cached = Counter(
+            "endpoints_cached", "Runs answered from a cache.", ("endpoint",), registry=self.registry
+        )
+
+    def observe(self, runs: Iterable[RunRecord]) -> None:
+        """Count runs."""
+        for run in runs:
+            source = run.source or ""
+            labels = (run.endpoint, str(run.version or ""), str(run.status), source, run.reason or "")
+            self._requests.labels(*labels).inc()
+            self._seconds.labels(run.endpoint, source).observe(run.duration)
+            self._rows.labels(run.endpoint).inc(run.rows)
+            self._bytes.labels(run.endpoint).inc(run.bytes)
+            if run.cached:
+                self._cached.labels(run.endpoint).inc()
+
+
+class Standings(Collector):
+    """How versions and the process's own parts stand when they are asked for."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._versions()
+        service = self._service
+        counters = {
+            "endpoints_unauthenticated_requests": ("Requests without a valid key.", service.refused),
+            "endpoints_usage_dropped": ("Runs that could not be kept.", service.journal.dropped),
+            "endpoints_single_flight_saved": ("Live runs that another one answered.", service.live.joined),
+        }
+        gauges = {
+            "endpoints_result_cache_bytes": ("Answers kept.", service.results.held_bytes),
+            "endpoints_asset_memory_bytes": ("Decoded rows of assets.", service.assets.held_bytes),
+            "endpoints_live_running": ("Live queries that run or wait.", service.live.unfinished),
+        }
+        for name, (text, value) in counters.items():
+            yield CounterMetricFamily(name, text, value=value)
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(name, text, value=value)
+
+    def _versions(self) -> Iterator[Metric]:
+        labels = ("endpoint", "version")
+        age = GaugeMetricFamily("endpoints_asset_age_seconds", "Age of the oldest open data.", labels=labels)
+        ratio = GaugeMetricFamily(
+            "endpoints_freshness_ratio", "Age as a share of the promise: stale above 1.", labels=labels
+        )
+        state = GaugeMetricFamily(
+            "endpoints_asset_state", "1 for the state that a version is in.", labels=(*labels, "state")
+        )
+        now = datetime.now(UTC)
+        for version in self._service.loaded.definitions.versions:
+            if version.materialize is None:
+                continue
+            found = freshness.standing(version, self._service.assets.manifest(version), now)
+            names = (version.endpoint, str(version.number))
+            for word in _STATES:
+                state.add_metric((*names, word), float(found.state.word == word))
+            if found.last_refresh is not None:
+                seconds = (now - found.last_refresh).total_seconds()
+                age.add_metric(names, seconds)
+                ratio.add_metric(names, seconds / version.freshness.total_seconds())
+        yield from (age, ratio, state)
+
+
+async def metrics(request: Request) -> Response:
+    """`GET /metrics`: all endpoints, so for keys that may read all."""
+    service: Service = request.app.state.service
+    principal = await service.admit(request.scope)
+    principal.require("read")
+    if "*" not in principal.record.endpoints:
+        raise HttpProblem("missing_scope", "Metrics are of every endpoint; this key sees some.")
+    body = await asyncio.to_thread(_exposition, service)
+    return Response(body, headers={"Content-Type": CONTENT_TYPE_LATEST, "Cache-Control": "no-store"})
+
+
+def _exposition(service: Service) -> bytes:
+    service.journal.drain()  # what was answered a moment ago counts
+    return generate_latest(service.metrics.registry)
