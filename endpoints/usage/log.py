@@ -45,9 +45,6 @@ SCHEMA = pa.schema(
         ("cached", pa.bool_()),
     ]
 )
-_FRAME = pl.from_arrow(SCHEMA.empty_table())
-assert isinstance(_FRAME, pl.DataFrame)
-EMPTY: pl.DataFrame = _FRAME
 
 
 def write(store: Store, name: str, runs: Sequence[RunRecord]) -> None:
@@ -68,7 +65,7 @@ def read(store: Store, since: datetime, until: datetime, *, endpoint: str | None
         days = threads.map(lambda day: _hours_of(store, day), _days(since, until))
         hours = [hour for found in days for hour in found if _hour(since) <= hour < until]
         frames = [frame for found in threads.map(partial(_read_hour, store), hours) for frame in found]
-    rows = pl.concat(frames) if frames else EMPTY
+    rows = pl.concat(frames or [_frame(SCHEMA.empty_table())])
     asked = (pl.col("at") >= since) & (pl.col("at") < until)
     if endpoint is not None:
         asked &= pl.col("endpoint").str.to_lowercase() == endpoint.lower()
@@ -114,8 +111,13 @@ def _compact_hour(store: Store, hour: datetime) -> int:
 
 
 def _read_hour(store: Store, hour: datetime) -> list[pl.DataFrame]:
-    frames = [pl.from_arrow(table) for table, _ in _files(store, hour).values()]
-    return [frame for frame in frames if isinstance(frame, pl.DataFrame)]
+    return [_frame(table) for table, _ in _files(store, hour).values()]
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def _files(store: Store, hour: datetime) -> dict[str, tuple[pa.Table, tuple[str, ...]]]:
