@@ -170,7 +170,7 @@ async def _answer(service: Service, request: Request, trail: Trail) -> Answer:
 
 
 async def _authenticate(service: Service, request: Request, trail: Trail) -> Principal:
-    principal = trail.principal = await service.keys.authenticate(request.scope["headers"])
+    principal = trail.principal = await service.authenticate(request.scope)
     await service.limits.admit(request.scope, principal)
     trail.timings["auth"] = (perf_counter() - trail.begun) * 1000
     principal.require("run")

@@ -120,13 +120,17 @@ class Service:
 
     async def admit(self, scope: Scope, *, basic: bool = False) -> Principal:
         """Who asks, having paid for it. `basic` as in `KeyRing.authenticate`. HttpProblem."""
+        principal = await self.authenticate(scope, basic=basic)
+        await self.limits.admit(scope, principal)
+        return principal
+
+    async def authenticate(self, scope: Scope, *, basic: bool = False) -> Principal:
+        """Who asks, at no cost; who has no valid key is counted. HttpProblem."""
         try:
-            principal = await self.keys.authenticate(scope["headers"], basic=basic)
+            return await self.keys.authenticate(scope["headers"], basic=basic)
         except HttpProblem as problem:
             self.refused += problem.kind.status == 401
             raise
-        await self.limits.admit(scope, principal)
-        return principal
 
     async def timezone(self, version: Version) -> str:
         """The time zone in which values without one are read: the warehouse's, as far as it is known."""
