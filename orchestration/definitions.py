@@ -12,7 +12,9 @@ from endpoints.garbage import collection_paused
 from endpoints.settings import Settings, load_settings
 from orchestration.assets import broken_assets, version_assets
 from orchestration.catalog import catalog
+from orchestration.crashes import crash_sensor
 from orchestration.housekeeping import housekeeping
+from orchestration.requests import request_sensor
 from orchestration.rollback import rollback_jobs
 from orchestration.schedules import MATERIALIZE, cadence_schedules
 from orchestration.sources import source_assets
@@ -38,6 +40,7 @@ def compose(settings: Settings, only: Collection[str] | None = None) -> dg.Defin
         ],
         jobs=[MATERIALIZE, *rollback_jobs(settings)],
         schedules=[*cadence_schedules(versions, settings), *keeping_schedules],
+        sensors=[request_sensor(versions, settings), crash_sensor(settings)],
         # A run of one asset takes half a second in one process, five with a process for each step.
         executor=dg.in_process_executor,
     )
