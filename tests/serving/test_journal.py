@@ -127,9 +127,9 @@ def test_a_killed_process_loses_nothing_that_was_written(store: Flaky, tmp_path:
         heir = journal(store, tmp_path)
         time.sleep(0.5)
         assert kept(store) == [], "a journal that is being written is left alone"
+        with next((tmp_path / "usage").glob("*")).open("ab") as file:
+            file.write(b'[1767268800.0,"usa')  # a line that is being written
         child.send_signal(signal.SIGKILL)
-    with next((tmp_path / "usage").glob("*")).open("ab") as file:
-        file.write(b'[1767268800.0,"usa')  # the line that it was writing
     until(lambda: kept(store) == list(range(100)))
     heir.stop()
 
