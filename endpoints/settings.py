@@ -138,6 +138,9 @@ class Settings(BaseSettings):
         description="Processes that serve; without Redis rates are divided by it. `endpoints serve --workers`"
         " sets it.",
     )
+    watch: bool = Field(
+        False, description="Read definitions again when a file changes. `endpoints serve --reload` sets it."
+    )
     alerts: CommaSeparated = Field((), repr=False, description="Apprise URLs to alert, comma separated.")
 
     project_name: str = Field(

@@ -22,6 +22,7 @@ from serving.health import healthz, readyz
 from serving.materialize import ask_materialization, show_materialization
 from serving.metrics import metrics
 from serving.problems import HttpProblem, response_of
+from serving.reload import Reloader
 from serving.run import RunEndpoint
 from serving.service import Service
 from serving.usage import usage
@@ -77,10 +78,13 @@ def _lifespan(settings: Settings, open_service: Callable[[Settings], Service]) -
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = await asyncio.to_thread(open_service, settings)
         app.state.service = service
+        reloader = app.state.reloader = Reloader(service)
+        reloader.start()
         warming = asyncio.create_task(service.pulse.alive())  # the first caller need not wait for it
         try:
             yield
         finally:
+            await reloader.stop()
             await warming
             await service.close()
 

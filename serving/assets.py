@@ -38,10 +38,14 @@ class Assets:
 
     def start(self, versions: Iterable[Version]) -> None:
         """Follow these. Waits a little for the first look at the lake, so that early callers get assets."""
-        self._follower.watch((version.endpoint, version.number) for version in versions)
+        self.watch(versions)
         self._follower.start()
         if not self._follower.wait_ready(FIRST_LOOK):
             log.warning("the lake has not answered yet: starting without it")
+
+    def watch(self, versions: Iterable[Version]) -> None:
+        """Follow these as well."""
+        self._follower.watch((version.endpoint, version.number) for version in versions)
 
     def stop(self) -> None:
         self._follower.stop()

@@ -118,6 +118,11 @@ class Service:
         self.warehouse.close()
         await asyncio.to_thread(self.journal.stop)
 
+    def serve(self, loaded: Loaded) -> None:
+        """Serve other definitions from the next request on."""
+        self.assets.watch(loaded.definitions.versions)
+        self.loaded = loaded
+
     async def admit(self, scope: Scope, *, basic: bool = False) -> Principal:
         """Who asks, having paid for it. `basic` as in `KeyRing.authenticate`. HttpProblem."""
         principal = await self.authenticate(scope, basic=basic)
@@ -160,7 +165,7 @@ class _Columns:
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
-        self._known: dict[str, tuple[float, tuple[Column, ...]]] = {}
+        self._known: dict[tuple[str, str], tuple[float, tuple[Column, ...]]] = {}
         self._locks: dict[str, threading.Lock] = {}
 
     def of(self, version: Version) -> tuple[Column, ...]:
@@ -172,11 +177,11 @@ class _Columns:
             if known is None:
                 known = self._warehouse.describe(_example(version))
                 types.check_storable(known)  # before a query fails on sorting by such a column
-                self._known[version.key] = (monotonic(), known)
+                self._known[version.key, version.fingerprint] = (monotonic(), known)
             return known
 
     def _fresh(self, version: Version) -> tuple[Column, ...] | None:
-        at, columns = self._known.get(version.key, (float("-inf"), ()))
+        at, columns = self._known.get((version.key, version.fingerprint), (float("-inf"), ()))
         return columns if monotonic() - at < COLUMNS_FOR else None
 
 

@@ -18,7 +18,7 @@ from endpoints.cli.materialize import materialize_versions
 from endpoints.cli.output import messages
 from endpoints.cli.processes import Processes, choose_port
 from endpoints.cli.project import read_definitions, read_settings
-from endpoints.cli.serve import dagster, serving
+from endpoints.cli.serve import WATCHING, dagster, serving
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,10 +60,10 @@ def demo(port: int | None, dagster_port: int | None, events: int, once: bool) ->
     try:
         with Processes() as processes, events_that_keep_coming(say, settings, events):
             commands = {
-                "api": serving(settings, HOST, api_port, reload=True),
+                "api": serving(HOST, api_port),
                 "dagster": dagster(HOST, ui_port),
             }
-            environment = {"ENDPOINTS_DAGSTER_URL": ui}
+            environment = {"ENDPOINTS_DAGSTER_URL": ui, **WATCHING}
             for name, command in commands.items():
                 log = settings.project / ".dagster" / f"{name}.log"
                 processes.start(name, command, environment=environment, folder=settings.project, log=log)

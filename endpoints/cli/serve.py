@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 import click
 
@@ -11,12 +10,10 @@ from endpoints.cli.output import messages
 from endpoints.cli.processes import Processes, choose_port, python
 from endpoints.cli.project import read_settings
 
-if TYPE_CHECKING:
-    from endpoints.settings import Settings
-
 # Longer than load balancers keep idle connections (mostly 60 s): the side that calls must be the one to close
 # them, or a request meets a connection that is just being closed.
 KEEP_ALIVE_SECONDS = 75
+WATCHING = {"ENDPOINTS_WATCH": "true"}
 
 host_option = click.option("--host", help="Address to listen on. [default: ENDPOINTS_HOST, 127.0.0.1]")
 port_option = click.option("--port", type=click.IntRange(1, 65535), help="[default: ENDPOINTS_PORT, 8000]")
@@ -26,7 +23,7 @@ port_option = click.option("--port", type=click.IntRange(1, 65535), help="[defau
 @host_option
 @port_option
 @click.option("--workers", type=click.IntRange(1), help="Processes. [default: ENDPOINTS_WORKERS, 1]")
-@click.option("--reload", is_flag=True, help="Begin again when a definition changes.")
+@click.option("--reload", is_flag=True, help="Read definitions again when one changes.")
 def serve(host: str | None, port: int | None, workers: int | None, reload: bool) -> None:
     """Serve the endpoints over HTTP.
 
@@ -36,11 +33,10 @@ def serve(host: str | None, port: int | None, workers: int | None, reload: bool)
     """
     settings = read_settings()
     workers = workers or settings.workers
-    if reload and workers > 1:
-        raise click.UsageError("--reload works with one worker.")
-    command = serving(settings, host or settings.host, port or settings.port, reload=reload)
+    command = serving(host or settings.host, port or settings.port)
     os.chdir(settings.project)
     environment = {**os.environ, "ENDPOINTS_WORKERS": str(workers)}  # what each has to share rates with
+    environment |= WATCHING if reload else {}
     os.execve(command[0], [*command, "--workers", str(workers)], environment)  # noqa: S606  no shell
 
 
@@ -51,7 +47,7 @@ def serve(host: str | None, port: int | None, workers: int | None, reload: bool)
 def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
     """Run Dagster and the API together, while you write; Ctrl-C ends both.
 
-    The API begins again when a definition changes; in Dagster's UI press "Reload definitions".
+    The API reads definitions again when one changes; in Dagster's UI press "Reload definitions".
 
     \b
     endpoints dev
@@ -63,9 +59,9 @@ def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
     ui = choose_port(address, dagster_port, 3000, "--dagster-port")
     say = messages()
     with Processes() as processes:
-        api_command = serving(settings, address, api, reload=True)
+        api_command = serving(address, api)
         processes.start("dagster", dagster(address, ui), environment={}, folder=settings.project)
-        processes.start("api", api_command, environment={}, folder=settings.project)
+        processes.start("api", api_command, environment=WATCHING, folder=settings.project)
         say.print(f"Dagster  http://{address}:{ui}\nAPI      http://{address}:{api}\nCtrl-C ends both.")
         try:
             processes.wait()
@@ -73,13 +69,10 @@ def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
             say.print("Stopping…")
 
 
-def serving(settings: Settings, host: str, port: int, *, reload: bool) -> list[str]:
+def serving(host: str, port: int) -> list[str]:
     """The command line of the API. It writes no access log: query strings hold the values of variables."""
     options = ["--host", host, "--port", str(port), "--no-access-log", "--no-server-header"]
     options += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
-    if reload:
-        options += ["--reload", "--reload-dir", str(settings.defs)]
-        options += ["--reload-include", "*.sql", "--reload-include", "*.yaml"]
     return python("-m", "uvicorn", "serving.app:create_app", "--factory", *options)
 
 

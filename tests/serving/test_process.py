@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +127,71 @@ def test_wrong_settings_end_it_with_one_message(project: Path, variable: str, va
     assert ended.returncode == 2
     assert named in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def greets(text: str) -> str:
+    return f"SELECT '{text} ' || {{name:String}} AS greeting"
+
+
+@contextmanager
+def steady_calls(client: httpx.Client) -> Iterator[list[httpx.Response]]:
+    """Calls without a pause in the background, while the block runs."""
+    answers: list[httpx.Response] = []
+    ended = threading.Event()
+
+    def call() -> None:
+        while not ended.is_set():
+            answers.append(client.get("/endpoints/hello/run?name=you"))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("how", ["signal", "watch"])
+def test_definitions_change_and_no_request_is_dropped(project: Path, how: str) -> None:
+    port, sql = free_port(), project / "endpoint_defs" / "hello" / "v1.sql"
+    _, key = KeyStore.open(Settings(project=project)).create("me", scopes=("run", "read"))
+    variables = {"ENDPOINTS_WATCH": "true"} if how == "watch" else {}
+    base = f"http://127.0.0.1:{port}"
+    with (
+        process(["serving"], project, port, **variables) as running,
+        httpx.Client(base_url=base, headers={"X-API-Key": key}, timeout=30) as client,
+    ):
+
+        def until(greeting: str) -> None:
+            end = time.monotonic() + 30
+            while client.get("/endpoints/hello/run?name=you").json()["results"] != [[greeting]]:
+                assert time.monotonic() < end, f"it does not say {greeting}"
+                time.sleep(0.05)
+
+        def changed() -> None:
+            if how == "signal":
+                running.send_signal(signal.SIGHUP)
+
+        until("hello you")
+        with steady_calls(client) as answers:
+            sql.write_text(greets("bye"))
+            changed()
+            until("bye you")
+            sql.write_text("SELECT broken {")
+            changed()
+            time.sleep(2)
+            until("bye you")  # the last good form
+            other = project / "endpoint_defs" / "more"
+            other.mkdir()
+            (other / "v1.sql").write_text("SELECT 1 AS one")
+            (other / "endpoint.yaml").write_text("current: 1\nversions: {1: {}}\n")
+            changed()
+            end = time.monotonic() + 30
+            while client.get("/endpoints/more/run").status_code != 200:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        assert {answer.status_code for answer in answers} == {200}
 
 
 def test_serving_never_imports_dagster() -> None:
