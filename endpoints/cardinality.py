@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,10 +17,12 @@ import pyarrow.parquet as pq
 from endpoints.definition import Version
 from endpoints.errors import AssetTooLarge, WarehouseError
 from endpoints.query.plan import Plan
+from endpoints.query.slices import Bounds
 from endpoints.query.tables import bounding_tables
 from endpoints.types.grammar import identifier
 from endpoints.warehouse.protocol import Caps, Statement, Warehouse
 
+_NONE: Bounds = MappingProxyType({})
 _SAMPLE_ROWS = 65_536
 _SOURCES_TIMEOUT = timedelta(seconds=10)
 
@@ -54,20 +57,22 @@ def sources_fit(plan: Plan, warehouse: Warehouse, most: int) -> bool:
     return rows <= most
 
 
-def measure(plan: Plan, warehouse: Warehouse) -> Cardinality:
-    """Count what the plan would store. The aggregates that it stores are not computed for this."""
+def measure(plan: Plan, warehouse: Warehouse, bounds: Bounds = _NONE) -> Cardinality:
+    """Count what the plan would store, of a slice if it has `bounds`. The aggregates that it stores are not
+    computed for this.
+    """
     counts = ["count()", *(f"uniq({dimension.column})" for dimension in plan.dimensions)]
     sql = f"SELECT {', '.join(counts)}\nFROM (\n{plan.materialize_sql}\n)"
-    with warehouse.run(Statement(sql), Caps()) as result:
+    with warehouse.run(Statement(sql, bounds), Caps()) as result:
         rows, *values = (column[0].as_py() for column in pa.Table.from_batches(list(result)).columns)
     named: dict[str, int] = dict(zip((d.expression for d in plan.dimensions), values, strict=True))
     return Cardinality(rows, dict(sorted(named.items(), key=lambda pair: -pair[1])))
 
 
-def estimate_bytes(plan: Plan, warehouse: Warehouse, rows: int) -> int:
+def estimate_bytes(plan: Plan, warehouse: Warehouse, rows: int, bounds: Bounds = _NONE) -> int:
     """Bytes of the asset's files, if all rows are like the first ones."""
     seen: list[pa.RecordBatch] = []
-    with warehouse.run(Statement(plan.materialize_sql), Caps()) as result:
+    with warehouse.run(Statement(plan.materialize_sql, bounds), Caps()) as result:
         for batch in result:
             seen.append(batch)
             if sum(one.num_rows for one in seen) >= _SAMPLE_ROWS:

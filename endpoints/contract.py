@@ -74,7 +74,7 @@ class Audit:
         failures = [
             *(tally.failure(column, check) for (column, check), tally in self._tallies.items()),
             *self._unique_failures(),
-            *_row_failures(self._contract, self._rows),
+            *row_failures(self._contract, self._rows),
         ]
         if failures:
             raise ContractBreach(failures)
@@ -186,7 +186,8 @@ def _structural(contract: Contract, types: Mapping[str, ClickHouseType]) -> Iter
                 yield Failure(check, name, 0, f"{name}: {error} [{check}]")
 
 
-def _row_failures(contract: Contract, rows: int) -> Iterator[Failure]:
+def row_failures(contract: Contract, rows: int) -> Iterator[Failure]:
+    """`rows:` of the contract, of an asset of so many rows."""
     if contract.rows_min is not None and rows < contract.rows_min:
         yield Failure("rows", None, rows, f"{_count(rows, 'row')}, fewer than {contract.rows_min} [rows]")
     if contract.rows_max is not None and rows > contract.rows_max:

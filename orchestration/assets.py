@@ -8,7 +8,7 @@ endpoints load in seconds and a warehouse that is away does not take the code lo
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
@@ -31,11 +31,22 @@ from endpoints.warehouse import open_warehouse
 from orchestration.catalog import Listed
 from orchestration.checks import check_specs, contract_breach, own_breach, parity_breach, passed_checks
 from orchestration.markdown import markdown_rows
-from orchestration.materialize import Materialized, Progress, materialize
+from orchestration.materialize import (
+    Materialized,
+    Progress,
+    Tell,
+    Unmade,
+    Watch,
+    materialize,
+    materialize_partitions,
+)
 from orchestration.parity import ParityBreach
+from orchestration.partitions import partitions_def, partitions_of
 from orchestration.sources import owner_of, table_key
 
 POOL = "clickhouse"
+DATA_VERSION_TAG, CODE_VERSION_TAG = "dagster/data_version", "dagster/code_version"
+_SHOWN = 50  # partitions that failed, in one run's metadata
 # For what passes by itself; anything else fails at once, since it would fail again.
 RETRY = dg.RetryPolicy(max_retries=2, delay=10, backoff=dg.Backoff.EXPONENTIAL)
 _PASSES = (WarehouseUnavailable, StoreUnavailable)
@@ -75,8 +86,16 @@ def version_asset(
     *,
     retry: dg.RetryPolicy | None = RETRY,
     report: Report | None = None,
+    only: Collection[str] | None = None,
+    tell: Tell = lambda outcome: None,
 ) -> dg.AssetsDefinition:
-    """The asset of one version. `report` hears of a run's progress; without it the run's log does."""
+    """The asset of one version. `report` hears of a run's progress; without it the run's log does.
+
+    Of a version with partitions a run makes those of its range, `only` these of them where that is given;
+    `tell` hears of each as soon as it is published.
+    """
+    if partitions_of(listed.version) is not None:
+        return _partitioned_asset(listed, settings, retry, report, only, tell)
     version, spec = listed.version, version_spec(listed)
 
     @dg.multi_asset(
@@ -88,12 +107,6 @@ def version_asset(
         can_subset=False,
     )
     def run(context: dg.AssetExecutionContext) -> Any:
-        def watch(progress: Progress) -> None:
-            if report:
-                report(version, progress)
-            else:
-                context.log.info(f"{progress.rows:,} rows in {progress.seconds:.1f} s")
-
         try:
             with closing(open_warehouse(settings)) as warehouse:
                 lake = Lake.open(settings)
@@ -104,7 +117,7 @@ def version_asset(
                     settings,
                     sources=listed.sources,
                     run_id=context.run.run_id,
-                    watch=watch,
+                    watch=_watch(context, version, report),
                 )
         except ContractBreach as breach:
             yield contract_breach(version, breach)
@@ -124,6 +137,115 @@ def version_asset(
         )
 
     return run
+
+
+def _partitioned_asset(
+    listed: Listed,
+    settings: Settings,
+    retry: dg.RetryPolicy | None,
+    report: Report | None,
+    only: Collection[str] | None,
+    tell: Tell,
+) -> dg.AssetsDefinition:
+    """The asset of a version with partitions: one run makes a whole range, and says so of each partition."""
+    version, spec = listed.version, version_spec(listed)
+
+    @dg.multi_asset(
+        name=_op_name(version),
+        # No output: it would stand for all partitions of the run, those that failed among them.
+        specs=[spec.replace_attributes(skippable=True)],
+        check_specs=list(check_specs(listed, spec.key, settings)),
+        partitions_def=partitions_def(version),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=POOL,
+        retry_policy=retry,
+        can_subset=False,
+    )
+    def run(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+        def said(outcome: Materialized | Unmade) -> None:
+            if isinstance(outcome, Materialized):
+                context.log_event(_partition_event(outcome, spec, settings))
+            else:
+                context.log.error(f"{outcome.partition}: {outcome.error}")
+            tell(outcome)
+
+        keys = [key for key in context.partition_keys if only is None or key in only]
+        try:
+            with closing(open_warehouse(settings)) as warehouse:
+                lake = Lake.open(settings)
+                outcomes = materialize_partitions(
+                    version,
+                    warehouse,
+                    lake,
+                    settings,
+                    sources=listed.sources,
+                    run_id=context.run.run_id,
+                    partitions=keys,
+                    watch=_watch(context, version, report),
+                    tell=said,
+                )
+        except CheckBreach as breach:
+            yield from own_breach(breach)
+            raise dg.Failure(str(breach), allow_retries=False) from breach
+        except EndpointsError as error:
+            raise dg.Failure(str(error), allow_retries=isinstance(error, _PASSES)) from error
+        failed = [one for one in outcomes if isinstance(one, Unmade)]
+        if failed:
+            yield from _breaches(version, failed)
+            raise _some_failed(version, failed, len(keys))
+        if published := [one for one in outcomes if isinstance(one, Materialized)]:
+            yield from passed_checks(listed, published, lake)
+
+    return run
+
+
+def _watch(context: dg.AssetExecutionContext, version: Version, report: Report | None) -> Watch:
+    """Who hears of a run's progress: `report`, or the run's log."""
+
+    def watch(progress: Progress) -> None:
+        if report:
+            report(version, progress)
+            return
+        which = (
+            "" if progress.asked == 1 else f"{progress.partition} ({progress.done + 1}/{progress.asked}): "
+        )
+        context.log.info(f"{which}{progress.rows:,} rows in {progress.seconds:.1f} s")
+
+    return watch
+
+
+def _partition_event(done: Materialized, spec: dg.AssetSpec, settings: Settings) -> dg.AssetMaterialization:
+    """One partition's materialization, with its own metadata."""
+    metadata = _metadata(done, settings)
+    metadata["dagster/partition_row_count"] = metadata.pop("dagster/row_count")
+    tags = {DATA_VERSION_TAG: _content(done)}
+    if spec.code_version:
+        tags[CODE_VERSION_TAG] = spec.code_version
+    return dg.AssetMaterialization(spec.key, partition=done.partition, metadata=metadata, tags=tags)
+
+
+def _breaches(version: Version, failed: Sequence[Unmade]) -> Iterator[dg.AssetCheckResult]:
+    """The first breach of each kind: a check has one result for a run."""
+    errors = [one.error for one in failed]
+    for contract in [error for error in errors if isinstance(error, ContractBreach)][:1]:
+        yield contract_breach(version, contract)
+    for parity in [error for error in errors if isinstance(error, ParityBreach)][:1]:
+        yield parity_breach(parity)
+    for own in [error for error in errors if isinstance(error, CheckBreach)][:1]:
+        yield from own_breach(own)
+
+
+def _some_failed(version: Version, failed: Sequence[Unmade], asked: int) -> dg.Failure:
+    """The end of a run some of whose partitions failed: those that are good are published."""
+    first = failed[0]
+    which = first.partition if len(failed) == 1 else f"{first.partition} and {len(failed) - 1} more"
+    return dg.Failure(
+        f"{version.key}: {len(failed)} of {asked} partitions failed: {which}: {first.error}",
+        metadata={
+            "failed": dg.MetadataValue.json({one.partition: str(one.error) for one in failed[:_SHOWN]})
+        },
+        allow_retries=False,
+    )
 
 
 def version_spec(listed: Listed) -> dg.AssetSpec:

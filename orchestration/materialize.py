@@ -8,21 +8,37 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from endpoints.cardinality import measure, sources_fit, too_large
-from endpoints.definition import Contract, Source, Version
-from endpoints.errors import CheckBreach, ContractBreach, EndpointsError
+from endpoints.definition import Contract, Partitions, Source, Version
+from endpoints.errors import (
+    CheckBreach,
+    ContractBreach,
+    EndpointsError,
+    StoreUnavailable,
+    WarehouseUnavailable,
+)
 from endpoints.lake.files import FileCache
-from endpoints.lake.manifest import UNPARTITIONED, CheckResult, Manifest, PartitionEntry, Server
-from endpoints.lake.publish import Attempt, Lake, Superseded
+from endpoints.lake.manifest import (
+    UNPARTITIONED,
+    CheckResult,
+    FailedOutcome,
+    Manifest,
+    PartitionEntry,
+    Server,
+)
+from endpoints.lake.publish import Attempt, Lake, Published
+from endpoints.partitions import keys
 from endpoints.query.plan import Plan, Refusal, Refused, check_plan, make_plan, plan_at
 from endpoints.query.plan.check import live_example
+from endpoints.query.plan.slices import sliced_column
+from endpoints.query.slices import Bounds, only_slice, partition_bounds
 from endpoints.query.widest import widest
 from endpoints.settings import Settings
 from endpoints.types import Column, storage_schema
@@ -34,6 +50,12 @@ from orchestration.upstream import ask_sources
 
 PROGRESS_EVERY = 0.5
 PREVIEW_ROWS = 10
+BATCH = 50
+"""Partitions that are published together, at most: a manifest of its own for each would be one in two
+objects."""
+BATCH_SECONDS = 20.0
+COMPARED_PARTITIONS = 4
+"""Of one run's partitions, so many are compared with live answers: one plan makes them all."""
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +64,27 @@ class NotMaterializable(EndpointsError):
     """The version has no asset: its definition says so, or its query cannot be answered from one exactly."""
 
 
+class NoSuchPartition(EndpointsError):
+    """A key that names no partition of the version, or one that has not begun."""
+
+
 class QueryRefused(NotMaterializable):
     """ClickHouse refuses the query itself, as it would live."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: rows and bytes (of Arrow) that have come from the warehouse, and seconds."""
+    """How far a run is: rows and bytes (of Arrow) that have come from the warehouse, and seconds.
+
+    Of which partition, and how many of all that were asked for are done.
+    """
 
     rows: int
     bytes: int
     seconds: float
+    partition: str = UNPARTITIONED
+    done: int = 0
+    asked: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +105,25 @@ class Materialized:
     parity: Parity | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A partition that is written, not yet published."""
+
+    entry: PartitionEntry
+    preview: pa.Table
+    parity: Parity | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unmade:
+    """A partition whose run failed: `error` says why, and its failure is in the newest manifest."""
+
+    partition: str
+    error: EndpointsError
+
+
 Watch = Callable[[Progress], None]
+Tell = Callable[["Materialized | Unmade"], None]
 
 
 def materialize(
@@ -92,37 +142,35 @@ def materialize(
     CheckBreach, a WarehouseError (AssetTooLarge where there are more rows than allowed) or a LakeError; the
     asset that was there stays.
     """
-    plan = plan_of(version)
-    most = version.limits.max_asset_rows or settings.max_asset_rows
-    attempt = lake.begin(version.endpoint, version.number, fingerprint=version.fingerprint, run_id=run_id)
-    with _recorded(attempt):
-        plan = _checked(plan, version, warehouse)
-        columns = warehouse.describe(live_example(version))
-        if _may_be_too_large(lake.head(version.endpoint, version.number), version, most):
-            _refuse_too_large(version, plan, warehouse, most)
-        info = warehouse.server()
-        plan = plan_at(plan, version.clock, info.now)
-        checks = check_warehouse(version, warehouse)
-        upstream = ask_sources(sources, warehouse, info.now)
-        entry, preview = _write(version, plan, warehouse, info, attempt, most, _paced(watch))
-        entry = upstream.mark(entry)
-        server = Server(info.version, info.timezone)
-        checks += check_rows(version, plan, entry, server, warehouse, FileCache.open(lake.store, settings))
-        entry = replace(entry, checks=entry.checks + checks)
-        parity = None
-        if settings.parity_samples:
-            parity = check_parity(version, plan, attempt.draft(entry, server), warehouse, lake, settings)
-        published = attempt.publish({UNPARTITIONED: entry}, server)
-    return Materialized(
-        version,
-        columns,
-        published.manifest,
-        UNPARTITIONED,
-        published.manifest.partitions[UNPARTITIONED],
-        preview,
-        superseded=isinstance(published, Superseded),
-        parity=parity,
-    )
+    run = _Run(version, warehouse, lake, settings, run_id, (UNPARTITIONED,), sources, _paced(watch))
+    with _recorded(run.attempt):
+        run.prepare()
+        made = run.make(UNPARTITIONED, {}, most=run.most, compared=True)
+        return run.publish({UNPARTITIONED: made}, None)[0]
+
+
+def materialize_partitions(
+    version: Version,
+    warehouse: Warehouse,
+    lake: Lake,
+    settings: Settings,
+    *,
+    run_id: str,
+    partitions: Sequence[str],
+    sources: Sequence[Source] = (),
+    watch: Watch = lambda progress: None,
+    tell: Tell = lambda outcome: None,
+) -> list[Materialized | Unmade]:
+    """Run the query of each partition for its slice alone; publish those that are good, some at a time.
+
+    A partition that fails keeps its old data and becomes a failure in the manifest; the others go on. `tell`
+    hears of each outcome as soon as the manifest says so. What another try of the same run has published is
+    not made again. Raises what `materialize` raises where no partition could be any better: NoSuchPartition,
+    NotMaterializable, WarehouseUnavailable, StoreUnavailable.
+    """
+    return _Partitions(
+        _Run(version, warehouse, lake, settings, run_id, tuple(partitions), sources, _paced(watch)), tell
+    ).materialize()
 
 
 def plan_of(version: Version) -> Plan:
@@ -148,25 +196,28 @@ def _why(version: Version, reasons: tuple[Refusal, ...]) -> str:
 
 
 @contextmanager
-def _recorded(attempt: Attempt) -> Iterator[None]:
-    """However the block ends but well, the attempt ends as a manifest that says so; the error goes on."""
+def _recorded(attempt: Attempt, *tried: str) -> Iterator[None]:
+    """However the block ends but well, the attempt ends as a manifest that says so of the partitions tried
+    (default: all); the error goes on.
+    """
     try:
         yield
     except BaseException as error:  # an interrupted run is a failed attempt as well
         try:
-            breached = isinstance(error, ContractBreach | ParityBreach | CheckBreach)
-            unservable = isinstance(error, NotMaterializable) and not isinstance(error, QueryRefused)
-            cause, summary = cause_of(error)
-            attempt.fail(
-                "breached" if breached else "failed",
-                _sentence(error),
-                unservable=unservable,
-                cause=cause,
-                summary=summary,
-            )
+            _fail(attempt, error, tried or attempt.partitions)
         except EndpointsError:
             log.exception("the failure of attempt %s could not be recorded", attempt.attempt_id)
         raise
+
+
+def _fail(attempt: Attempt, error: BaseException, partitions: Sequence[str]) -> Manifest:
+    breached = isinstance(error, ContractBreach | ParityBreach | CheckBreach)
+    unservable = isinstance(error, NotMaterializable) and not isinstance(error, QueryRefused)
+    outcome: FailedOutcome = "breached" if breached else "failed"
+    cause, summary = cause_of(error)
+    return attempt.fail(
+        outcome, _sentence(error), partitions, unservable=unservable, cause=cause, summary=summary
+    )
 
 
 def _sentence(error: BaseException) -> str:
@@ -175,79 +226,295 @@ def _sentence(error: BaseException) -> str:
     return str(error) if isinstance(error, EndpointsError) else f"{type(error).__name__}: {error}"
 
 
-def _may_be_too_large(head: Manifest | None, version: Version, most: int) -> bool:
-    """Whether to count before writing: not where the rows of before, of this definition, were far fewer.
+class _Partitions:
+    """The partitions of one run: each is made by itself, and published with those beside it."""
 
-    Counting costs a part of what materializing does (docs/decisions/rows-are-counted-first.md).
-    """
-    entry = head.partitions.get(UNPARTITIONED) if head else None
-    return entry is None or entry.fingerprint != version.fingerprint or entry.rows > most // 2
+    def __init__(self, run: _Run, tell: Tell) -> None:
+        self._run, self._tell = run, tell
+        self._now = datetime.now(UTC)
+        self._asked = run.attempt.partitions
+        self._waiting: dict[str, _Made] = {}
+        self._failed: dict[str, EndpointsError] = {}
+        self._outcomes: list[Materialized | Unmade] = []
+        self._flushed = time.monotonic()
+
+    def materialize(self) -> list[Materialized | Unmade]:
+        run = self._run
+        with _recorded(run.attempt):
+            every = self._bounds()
+            run.prepare()
+        left = [key for key in self._asked if not self._is_done(key)]
+        compared = _spread(left, COMPARED_PARTITIONS)
+        try:
+            for number, key in enumerate(left):
+                with _recorded(run.attempt, key):
+                    self._one(key, every[key], number + len(self._asked) - len(left), key in compared)
+                if len(self._waiting) + len(self._failed) >= BATCH or self._seconds() > BATCH_SECONDS:
+                    self._flush()
+        finally:
+            self._flush()  # what was good before an interruption, too
+        return self._outcomes
+
+    def _bounds(self) -> dict[str, Bounds]:
+        """The bounds of each slice. NoSuchPartition."""
+        version = self._run.version
+        found = {key: partition_bounds(self._partitions, key, self._now) for key in self._asked}
+        for key, bounds in found.items():
+            if bounds is None:
+                raise NoSuchPartition(f"{version.key} has no partition {key}, or not yet.")
+        return {key: bounds for key, bounds in found.items() if bounds is not None}
+
+    @property
+    def _partitions(self) -> Partitions:
+        materialize = self._run.version.materialize
+        assert materialize is not None
+        assert materialize.partitions is not None, "the plan is sliced"
+        return materialize.partitions
+
+    def _is_done(self, key: str) -> bool:
+        """An earlier try of this very run has published it."""
+        entry = self._run.head.partitions.get(key) if self._run.head else None
+        return (
+            entry is not None
+            and entry.run_id == self._run.attempt.run_id
+            and entry.fingerprint == self._run.version.fingerprint
+        )
+
+    def _one(self, key: str, bounds: Bounds, done: int, compared: bool) -> None:
+        """Make one partition; what is wrong with it alone is kept for its failure."""
+        run = self._run
+        try:
+            most = run.most - self._rows_beside({key})
+            made = run.make(key, bounds, most=most, compared=compared, done=done)
+        except (WarehouseUnavailable, StoreUnavailable):
+            raise  # the next one would fail as well
+        except EndpointsError as error:
+            log.warning("%s %s: %s", run.version.key, key, error)
+            self._failed[key] = error
+        else:
+            self._waiting[key] = made
+
+    def _rows_beside(self, keys: Collection[str]) -> int:
+        """Rows of all partitions of this definition but these."""
+        published = self._run.head.partitions if self._run.head else {}
+        fingerprint = self._run.version.fingerprint
+        rows = {key: e.rows for key, e in published.items() if e.fingerprint == fingerprint}
+        rows |= {key: made.entry.rows for key, made in self._waiting.items()}
+        return sum(count for key, count in rows.items() if key not in keys)
+
+    def _flush(self) -> None:
+        """Publish what is good, record what failed, and tell."""
+        run, made = self._run, self._waiting
+        self._waiting, self._flushed = {}, time.monotonic()
+        if made and (breach := self._rows_breach(made)) is not None:
+            self._failed |= dict.fromkeys(made, breach)
+            made = {}
+        if made:
+            self._said(run.publish(made, self._existing()))
+        failed, self._failed = self._failed, {}
+        for error in {id(error): error for error in failed.values()}.values():
+            keys = [key for key, own in failed.items() if own is error]
+            run.head = _fail(run.attempt, error, keys)
+            self._said(Unmade(key, error) for key in keys)
+
+    def _said(self, outcomes: Iterable[Materialized | Unmade]) -> None:
+        for outcome in outcomes:
+            self._outcomes.append(outcome)
+            self._tell(outcome)
+
+    def _existing(self) -> frozenset[str]:
+        return frozenset(keys(self._partitions, self._now) or ())
+
+    def _rows_breach(self, made: Mapping[str, _Made]) -> ContractBreach | None:
+        """`rows:` of the contract are of the whole asset: there are too few only once it is complete."""
+        from endpoints.contract import row_failures
+
+        run, contract = self._run, self._run.version.contract
+        if contract is None or (contract.rows_min is None and contract.rows_max is None):
+            return None
+        rows = self._rows_beside(made) + sum(one.entry.rows for one in made.values())
+        published = run.head.partitions if run.head else {}
+        own = {key for key, e in published.items() if e.fingerprint == run.version.fingerprint}
+        if self._existing() - own - set(made):
+            contract = replace(contract, rows_min=None)
+        failures = tuple(row_failures(contract, rows))
+        return ContractBreach(failures) if failures else None
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._flushed
 
 
-def _refuse_too_large(version: Version, plan: Plan, warehouse: Warehouse, most: int) -> None:
-    if sources_fit(plan, warehouse, most):
-        return
-    found = measure(plan, warehouse)
-    if found.rows > most:
-        raise too_large(version, found, most)
+def _spread(keys: Sequence[str], wanted: int) -> frozenset[str]:
+    """Some of the keys, evenly, the last one among them."""
+    step = max(1, -(-len(keys) // wanted))
+    return frozenset(keys[::-1][::step])
 
 
-def _write(
-    version: Version,
-    plan: Plan,
-    warehouse: Warehouse,
-    server: ServerInfo,
-    attempt: Attempt,
-    most: int,
-    watch: Watch,
-) -> tuple[PartitionEntry, pa.Table]:
-    """Stream the rows into the lake and through the audit at once; both hold a batch at a time."""
-    # pandera takes most of a second to import: not for loading a code location, which every run does.
-    from endpoints.contract import Audit
+class _Run:
+    """One run of a version: what all of its partitions share, and how one is made."""
 
-    contract, checks = version.contract or Contract(), tuple[CheckResult, ...]()
-    if plan.finish_sql is not None:  # what is stored are parts of answers
-        checks, contract = _audit_answers(version, plan, warehouse, server.now), Contract()
-    began, rows, size = time.monotonic(), 0, 0
-    first: list[pa.RecordBatch] = []
-    with warehouse.run(Statement(plan.materialize_sql), Caps()) as result:
-        within = _within(plan)
-        audit = Audit(contract, result.columns, unique_within=within, timezone=result.timezone)
-        with audit, attempt.writer(UNPARTITIONED, result.columns, sort=tuple(within)) as writer:
-            for batch in result:
-                if rows + batch.num_rows > most:  # it has grown since it was last counted
-                    result.close()
-                    raise too_large(version, measure(plan, warehouse), most)
-                writer.write(batch)
-                audit.add(batch)
-                first += [batch.slice(0, PREVIEW_ROWS)] if rows < PREVIEW_ROWS else []
-                rows, size = rows + batch.num_rows, size + batch.nbytes
-                watch(Progress(rows, size, time.monotonic() - began))
-            files = writer.close()
-            checks += audit.finish()
-        entry = attempt.entry(files, result.columns, as_of=server.now, checks=checks)
-    return entry, pa.Table.from_batches(first, storage_schema(result.columns)).slice(0, PREVIEW_ROWS)
+    def __init__(
+        self,
+        version: Version,
+        warehouse: Warehouse,
+        lake: Lake,
+        settings: Settings,
+        run_id: str,
+        partitions: Sequence[str],
+        sources: Sequence[Source],
+        watch: Watch,
+    ) -> None:
+        self.version, self.warehouse, self.lake, self.settings = version, warehouse, lake, settings
+        self.sources, self.watch = sources, watch
+        self.most = version.limits.max_asset_rows or settings.max_asset_rows
+        self.plan = plan_of(version)
+        self.head = lake.head(version.endpoint, version.number)
+        self.attempt = lake.begin(
+            version.endpoint,
+            version.number,
+            fingerprint=version.fingerprint,
+            run_id=run_id,
+            partitions=partitions,
+        )
 
+    def prepare(self) -> None:
+        """Check the plan, once for all partitions, and ask how new the sources are."""
+        self.plan = _checked(self.plan, self.version, self.warehouse)
+        self.columns = self.warehouse.describe(live_example(self.version))
+        self.info = self.warehouse.server()
+        self.plan = plan_at(self.plan, self.version.clock, self.info.now)
+        self.server = Server(self.info.version, self.info.timezone, sliced=self._sliced())
+        self.upstream = ask_sources(self.sources, self.warehouse, self.info.now)
+        self.checks = check_warehouse(self.version, self.warehouse)
 
-def _audit_answers(
-    version: Version, plan: Plan, warehouse: Warehouse, moment: datetime
-) -> tuple[CheckResult, ...]:
-    """Hold the contract to whole answers, in a query of its own: the widest for each set of seek values."""
-    from endpoints.contract import Audit
+    def make(self, partition: str, bounds: Bounds, *, most: int, compared: bool, done: int = 0) -> _Made:
+        """One partition's files, audited and compared with live; at most `most` rows."""
+        # The one moment that a clock is bound to, or when this partition's query begins.
+        info = self.info if self.plan.slicing is None else self.warehouse.server()
+        asked = len(self.attempt.partitions)
+        if self._may_be_too_large(partition, most):
+            self._refuse_too_large(bounds, most)
 
-    if version.contract is None:
-        return ()
-    answers = make_plan(widest(version, _within(plan).values()))
-    if isinstance(answers, Refused) or answers.finish_sql is not None:
-        why = "its contract cannot be checked: leave out `contract`, or `materialize`"
-        raise NotMaterializable(f"{version.key} runs live only: {why}.")
-    answers = plan_at(answers, version.clock, moment)
-    with warehouse.run(Statement(answers.materialize_sql), Caps()) as result:
-        within = _within(answers)
-        with Audit(version.contract, result.columns, unique_within=within, timezone=result.timezone) as audit:
-            for batch in result:
-                audit.add(batch)
-            return audit.finish()
+        def watch(progress: Progress) -> None:
+            self.watch(replace(progress, partition=partition, done=done, asked=asked))
+
+        entry, preview = self._write(partition, bounds, info, most, watch)
+        entry, parity = self.upstream.mark(entry), None
+        files = FileCache.open(self.lake.store, self.settings)
+        checks = check_rows(
+            only_slice(self.version, bounds), self.plan, entry, self.server, self.warehouse, files
+        )
+        entry = replace(entry, checks=entry.checks + self.checks + checks)
+        if self.settings.parity_samples and compared:
+            draft = self.attempt.draft(entry, self.server, partition)
+            parity = check_parity(
+                self.version, self.plan, draft, self.warehouse, self.lake, self.settings, bounds
+            )
+        return _Made(entry, preview, parity)
+
+    def publish(
+        self, made: Mapping[str, _Made], existing: Collection[str] | None
+    ) -> tuple[Materialized, ...]:
+        """Publish these together; what is published of each now."""
+        entries = {partition: one.entry for partition, one in made.items()}
+        published = self.attempt.publish(entries, self.server, existing=existing)
+        manifest = self.head = published.manifest
+        passed_over = published.passed_over if isinstance(published, Published) else tuple(made)
+        return tuple(
+            Materialized(
+                self.version,
+                self.columns,
+                manifest,
+                partition,
+                manifest.partitions.get(partition, one.entry),
+                one.preview,
+                superseded=partition in passed_over,
+                parity=one.parity,
+            )
+            for partition, one in made.items()
+        )
+
+    def _sliced(self) -> str:
+        """The type of the partition column; "" where nothing is sliced."""
+        if self.plan.slicing is None:
+            return ""
+        (column,) = self.warehouse.describe(sliced_column(self.plan.slicing))
+        return column.type.text
+
+    def _may_be_too_large(self, partition: str, most: int) -> bool:
+        """Whether to count before writing: not where the rows of before, of this definition, were far fewer.
+
+        Counting costs a part of what materializing does (docs/decisions/rows-are-counted-first.md). A
+        partition is like the largest there is.
+        """
+        known = self.head.partitions if self.head else {}
+        mine = [known[partition]] if partition in known else list(known.values())
+        rows = [entry.rows for entry in mine if entry.fingerprint == self.version.fingerprint]
+        return not rows or max(rows) > most // 2
+
+    def _refuse_too_large(self, bounds: Bounds, most: int) -> None:
+        if sources_fit(self.plan, self.warehouse, most):
+            return
+        found = measure(self.plan, self.warehouse, bounds)
+        if found.rows > most:
+            raise too_large(self.version, found, most)
+
+    def _write(
+        self, partition: str, bounds: Bounds, server: ServerInfo, most: int, watch: Watch
+    ) -> tuple[PartitionEntry, pa.Table]:
+        """Stream the rows into the lake and through the audit at once; both hold a batch at a time."""
+        # pandera takes most of a second to import: not for loading a code location, which every run does.
+        from endpoints.contract import Audit
+
+        plan, attempt = self.plan, self.attempt
+        contract, checks = self.version.contract or Contract(), tuple[CheckResult, ...]()
+        if plan.slicing is not None:  # `rows` are of the whole asset
+            contract = replace(contract, rows_min=None, rows_max=None)
+        if plan.finish_sql is not None:  # what is stored are parts of answers
+            checks, contract = self._audit_answers(bounds, server.now), Contract()
+        began, rows, size = time.monotonic(), 0, 0
+        first: list[pa.RecordBatch] = []
+        with self.warehouse.run(Statement(plan.materialize_sql, bounds), Caps()) as result:
+            within = _within(plan)
+            audit = Audit(contract, result.columns, unique_within=within, timezone=result.timezone)
+            with audit, attempt.writer(partition, result.columns, sort=tuple(within)) as writer:
+                for batch in result:
+                    if rows + batch.num_rows > most:  # it has grown since it was last counted
+                        result.close()
+                        raise too_large(self.version, measure(plan, self.warehouse, bounds), most)
+                    writer.write(batch)
+                    audit.add(batch)
+                    first += [batch.slice(0, PREVIEW_ROWS)] if rows < PREVIEW_ROWS else []
+                    rows, size = rows + batch.num_rows, size + batch.nbytes
+                    watch(Progress(rows, size, time.monotonic() - began))
+                files = writer.close()
+                checks += audit.finish()
+            entry = attempt.entry(files, result.columns, as_of=server.now, checks=checks)
+        return entry, pa.Table.from_batches(first, storage_schema(result.columns)).slice(0, PREVIEW_ROWS)
+
+    def _audit_answers(self, bounds: Bounds, moment: datetime) -> tuple[CheckResult, ...]:
+        """Hold the contract to whole answers, in a query of its own: the widest for each set of seek values;
+        of a partition, to answers from its slice.
+        """
+        from endpoints.contract import Audit
+
+        version = self.version
+        if version.contract is None:
+            return ()
+        contract = version.contract
+        if self.plan.slicing is not None:
+            contract = replace(contract, rows_min=None, rows_max=None)
+        answers = make_plan(only_slice(widest(version, _within(self.plan).values()), bounds))
+        if isinstance(answers, Refused) or answers.finish_sql is not None:
+            why = "its contract cannot be checked: leave out `contract`, or `materialize`"
+            raise NotMaterializable(f"{version.key} runs live only: {why}.")
+        answers = plan_at(answers, version.clock, moment)
+        with self.warehouse.run(Statement(answers.materialize_sql), Caps()) as result:
+            within = _within(answers)
+            with Audit(contract, result.columns, unique_within=within, timezone=result.timezone) as audit:
+                for batch in result:
+                    audit.add(batch)
+                return audit.finish()
 
 
 def _within(plan: Plan) -> dict[str, str]:

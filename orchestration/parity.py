@@ -23,7 +23,7 @@ from endpoints.definition import Version
 from endpoints.errors import EndpointsError, QueryTimeout, Unservable, WarehouseError, WarehouseUnavailable
 from endpoints.lake.files import FileCache
 from endpoints.lake.filter import scalar_of
-from endpoints.lake.manifest import UNPARTITIONED, Manifest
+from endpoints.lake.manifest import Manifest, PartitionEntry
 from endpoints.lake.publish import Lake
 from endpoints.lake.read import AssetReader
 from endpoints.lake.store import Store
@@ -32,6 +32,7 @@ from endpoints.query.bind import Bound, live_statement
 from endpoints.query.ordering import ordered
 from endpoints.query.plan import Plan
 from endpoints.query.plan.describe import Changing, changing
+from endpoints.query.slices import Bounds
 from endpoints.rows import Rows
 from endpoints.scratch import Scratch
 from endpoints.settings import Settings
@@ -82,10 +83,17 @@ class Parity:
 
 
 def check_parity(
-    version: Version, plan: Plan, manifest: Manifest, warehouse: Warehouse, lake: Lake, settings: Settings
+    version: Version,
+    plan: Plan,
+    manifest: Manifest,
+    warehouse: Warehouse,
+    lake: Lake,
+    settings: Settings,
+    bounds: Bounds,
 ) -> Parity:
     """Compare some answers from an asset, published or not, with live ones. ParityBreach where one differs.
 
+    The asset is one partition, and `bounds` are its slice's, or all there is, and `bounds` are empty.
     Trouble of the warehouse ends the check, not the run. Raises Corrupt or StoreUnavailable where the
     asset's own files cannot be read.
     """
@@ -96,8 +104,8 @@ def check_parity(
     finisher = Finisher(workers=1)
     with closing(AssetReader(files, finisher=finisher)) as reader:
         without = unknown.columns or frozenset()
-        check = _Check(version, plan, manifest, warehouse, reader, finisher, files, without)
-        now = manifest.partitions[UNPARTITIONED].as_of
+        check = _Check(version, plan, manifest, warehouse, reader, finisher, files, without, bounds)
+        now = _only(manifest)[1].as_of
         for bound in samples(version, plan, manifest, files, settings.parity_samples, now):
             if not check.run(bound):
                 break
@@ -106,7 +114,7 @@ def check_parity(
 
 def _unsuited(plan: Plan, manifest: Manifest, lake: Lake, unknown: Changing) -> str | None:
     """Why no answer of this asset is compared."""
-    entry = manifest.partitions[UNPARTITIONED]
+    _, entry = _only(manifest)
     if unknown.columns is None:
         named = ", ".join((*unknown.functions, *unknown.floats))
         return f"{named} may decide which rows there are, and their order"
@@ -115,6 +123,12 @@ def _unsuited(plan: Plan, manifest: Manifest, lake: Lake, unknown: Changing) -> 
     if lake.store.root is None and entry.bytes > MOST_COPIED:
         return f"the asset has {entry.bytes:,} bytes, more than are copied for this check"
     return None
+
+
+def _only(manifest: Manifest) -> tuple[str, PartitionEntry]:
+    """The one partition that is compared, and its entry."""
+    (found,) = manifest.partitions.items()
+    return found
 
 
 class _Check:
@@ -130,15 +144,17 @@ class _Check:
         finisher: Finisher,
         files: FileCache,
         without: frozenset[int],
+        bounds: Bounds,
     ) -> None:
+        self._bounds = bounds
+        self._partition, self._entry = _only(manifest)
         self._version, self._plan, self._manifest, self._warehouse = version, plan, manifest, warehouse
         self._reader, self._finisher, self._files, self._without = reader, finisher, files, without
         self._which = (version.endpoint, version.number)
         self._page = min(version.limits.max_rows, MOST_ROWS)
         self._ordered = _has_total_order(version, plan, manifest.server.version) and not without
         self._until = time.monotonic() + SECONDS
-        columns = manifest.partitions[UNPARTITIONED].columns
-        self.found = Parity(excluded=tuple(columns[at].name for at in sorted(without)))
+        self.found = Parity(excluded=tuple(self._entry.columns[at].name for at in sorted(without)))
 
     def run(self, bound: Bound) -> bool:
         """Compare for these values; False where no more should be asked of the warehouse."""
@@ -178,7 +194,7 @@ class _Check:
         """The asset's rows of the sought values are these, found by a scan of all its files."""
         import pyarrow.dataset as ds  # takes pandas with it: not for loading a code location
 
-        entry = self._manifest.partitions[UNPARTITIONED]
+        entry = self._entry
         if entry.rows > MOST_SCANNED:
             return False
         types = {column.name: column.type for column in entry.columns}
@@ -206,7 +222,9 @@ class _Check:
         return reader.read(manifest, self._plan, bound, limit=None, offset=0, max_rows=self._page)
 
     def _live(self, bound: Bound) -> Rows:
-        statement = live_statement(bound, total_order=self._plan.width, at_most=self._page + 1)
+        statement = live_statement(
+            bound, total_order=self._plan.width, at_most=self._page + 1, slice_bounds=self._bounds
+        )
         caps = Caps(timeout=self._timeout(), max_memory=self._version.limits.max_memory)
         batches: list[pa.RecordBatch] = []
         with self._warehouse.run(statement, caps) as result:
@@ -222,20 +240,20 @@ class _Check:
         """The plan's answer of this moment, in a lake of its own, and the rows that it is made of."""
         with closing(Scratch("parity")) as scratch:
             lake, version = Lake(Store(f"file://{scratch.path}")), self._version
-            attempt = lake.begin(version.endpoint, version.number, fingerprint="", run_id="")
+            fingerprint = version.fingerprint
+            attempt = lake.begin(version.endpoint, version.number, fingerprint=fingerprint, run_id="")
             sort = [dimension.column for dimension in self._plan.seek]
             caps = Caps(timeout=self._timeout(), max_rows=MOST_SCANNED)
             with (
                 self._warehouse.run(self._slice(bound), caps) as result,
-                attempt.writer(UNPARTITIONED, result.columns, sort=sort) as writer,
+                attempt.writer(self._partition, result.columns, sort=sort) as writer,
             ):
                 batches = list(result)
                 for batch in batches:
                     writer.write(batch)
                 files = writer.close()
-            was = self._manifest.partitions[UNPARTITIONED]
-            entry = attempt.entry(files, result.columns, as_of=was.as_of)
-            manifest = replace(self._manifest, partitions={UNPARTITIONED: entry})
+            entry = attempt.entry(files, result.columns, as_of=self._entry.as_of)
+            manifest = replace(self._manifest, partitions={self._partition: entry})
             # Not closed: its finisher is the check's.
             reader = AssetReader(FileCache(lake.store, scratch.path, 2**30), finisher=self._finisher)
             table = pa.Table.from_batches(batches, storage_schema(entry.columns))
@@ -245,11 +263,12 @@ class _Check:
     def _slice(self, bound: Bound) -> Statement:
         plan, variables = self._plan, self._version.variables
         if not plan.seek:
-            return Statement(plan.materialize_sql)
+            return Statement(plan.materialize_sql, self._bounds)
         equal = [f"{d.column} = {{{d.variable}:{d.type_text}}}" for d in plan.seek]
         sql = f"SELECT * FROM (\n{plan.materialize_sql}\n) WHERE {' AND '.join(equal)}"  # noqa: S608  (the plan's own text)
         sought = [d.variable for d in plan.seek if d.variable is not None]
-        return Statement(sql, {name: (variables[name].type, bound.values[name]) for name in sought})
+        values = {name: (variables[name].type, bound.values[name]) for name in sought}
+        return Statement(sql, {**values, **self._bounds})
 
     def _timeout(self) -> timedelta:
         left = timedelta(seconds=max(1.0, self._until - time.monotonic()))

@@ -10,21 +10,27 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, TextIO
 
 import dagster as dg
 import orjson
 
+from endpoints.choice import chosen
 from endpoints.definition import BrokenEndpoint, Definitions, UnknownEndpoint, Version, load_project
-from endpoints.errors import SettingsError
+from endpoints.errors import InputError, LakeError, SettingsError
 from endpoints.lake.manifest import UNPARTITIONED
+from endpoints.lake.publish import Lake
 from endpoints.settings import Settings, load_settings
 from orchestration.assets import version_asset
 from orchestration.catalog import Listed, listed
 from orchestration.home import LOCATION, prepare_home
-from orchestration.materialize import Progress
+from orchestration.materialize import Materialized, Progress, Unmade
+from orchestration.partitions import partitions_of, run_tags
 from orchestration.schedules import MATERIALIZE
 
 Line = dict[str, Any]
@@ -32,8 +38,21 @@ Say = Callable[[Line], None]
 
 # What Dagster's UI files runs by; the code location's own runs carry the same.
 _TAGS = {".dagster/repository": f"__repository__@{LOCATION}"}
+_NO_TAGS: Mapping[str, str] = MappingProxyType({})
 INTERRUPTED = "The run was interrupted."
 _QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The partitions that someone asks for: by key, or from one to another; neither is what is due."""
+
+    partitions: Sequence[str] | None = None
+    first: str | None = None
+    last: str | None = None
+
+
+_DUE = Wanted()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,16 +64,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "versions", nargs="*", metavar="NAME[@V]", help="a version; without @V the current one"
     )
     parser.add_argument("--all", action="store_true", help="every version that has `materialize:`")
+    parser.add_argument("--partition", action="append", metavar="KEY", help="a partition; may be repeated")
+    parser.add_argument("--from", dest="first", metavar="KEY", help="the oldest partition, or a time in it")
+    parser.add_argument("--to", dest="last", metavar="KEY", help="the newest partition, or a time in it")
     parser.add_argument("--json", action="store_true", help="machine output: one JSON object per line")
     asked = parser.parse_args(arguments)
     if bool(asked.versions) == asked.all:
         parser.error("name what to materialize, or say --all")
+    wanted = Wanted(asked.partition, asked.first, asked.last)
     with _lines_only() as lines:
         try:
             settings = load_settings()
             definitions = load_project(settings)
             versions = [definitions.version(key) for key in asked.versions] or _materialized(definitions)
-            chosen = [
+            targets = [
                 listed(definitions.endpoints[version.endpoint], version, definitions.sources)
                 for version in versions
             ]
@@ -70,52 +93,106 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prepare_home(settings.project)
         with dg.DagsterInstance.get() as instance:
             good = True
-            for one in chosen:
-                outcome = run(one, settings, instance, say)
-                good &= outcome["outcome"] == "published"
-                if outcome["error"] == INTERRUPTED:
+            for one in targets:
+                outcomes = run(one, settings, instance, say, wanted)
+                good &= all(outcome["outcome"] == "published" for outcome in outcomes)
+                if any(outcome["error"] == INTERRUPTED for outcome in outcomes):
                     break
     return 0 if good else 1
 
 
-def run(chosen: Listed, settings: Settings, instance: dg.DagsterInstance, say: Say) -> Line:
-    """Materialize one version as a run of `instance`; says progress, then the outcome, which it returns."""
-    version = chosen.version
+def run(
+    target: Listed,
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    say: Say,
+    wanted: Wanted = _DUE,
+) -> list[Line]:
+    """Materialize one version as a run of `instance`; says progress, then the outcome of each partition, all
+    of which it returns.
+    """
+    version = target.version
     which = {"endpoint": version.endpoint, "version": version.number}
-    outcome = {**which, "partition": UNPARTITIONED, "outcome": "failed"}
-    outcome |= dict.fromkeys(("snapshot", "rows", "bytes", "run_id", "error"))
-    if chosen.live_only:
-        outcome["error"] = chosen.live_only
-    else:
+    nothing = dict.fromkeys(("snapshot", "rows", "bytes", "run_id", "error"))
+    told: list[Line] = []
 
-        def report(version: Version, progress: Progress) -> None:
-            said = {"rows": progress.rows, "bytes": progress.bytes, "seconds": round(progress.seconds, 1)}
-            say({"event": "progress", **which, **said})
+    def tell(partition: str | None, **found: Any) -> None:
+        told.append({**which, "partition": partition, "outcome": "failed", **nothing, **found})
+        say(told[-1])
 
-        # No retries: whoever waits at a terminal would rather hear what is wrong.
-        asset = version_asset(chosen, settings, retry=None, report=report)
-        outcome |= _execute(asset, instance)
-    say(outcome)
-    return outcome
+    def report(version: Version, progress: Progress) -> None:
+        said = {"rows": progress.rows, "bytes": progress.bytes, "seconds": round(progress.seconds, 1)}
+        at = {"partition": progress.partition, "done": progress.done, "asked": progress.asked}
+        say({"event": "progress", **which, **said, **at})
+
+    if target.live_only:
+        tell(UNPARTITIONED, error=target.live_only)
+        return told
+    if partitions_of(version) is None and wanted != _DUE:
+        tell(UNPARTITIONED, error=f"{version.key} has no partitions.")
+        return told
+    # No retries: whoever waits at a terminal would rather hear what is wrong.
+    if partitions_of(version) is None:
+        asset = version_asset(target, settings, retry=None, report=report)
+        tell(UNPARTITIONED, **_whole(_execute(asset, instance)))
+        return told
+    try:
+        keys = _keys(version, settings, wanted)
+    except (InputError, LakeError) as error:
+        tell(None, error=str(error))
+        return told
+
+    def made(outcome: Materialized | Unmade) -> None:
+        if isinstance(outcome, Unmade):
+            tell(outcome.partition, error=str(outcome.error))
+        else:
+            entry = outcome.entry
+            found = {"snapshot": entry.snapshot, "rows": entry.rows, "bytes": entry.bytes}
+            tell(outcome.partition, outcome="published", **found, run_id=entry.run_id)
+
+    asset = version_asset(target, settings, retry=None, report=report, only=frozenset(keys), tell=made)
+    result = _execute(asset, instance, run_tags(keys[0], keys[-1]))
+    if not result.success and all(line["outcome"] == "published" for line in told):
+        tell(keys[len(told)] if len(told) < len(keys) else None, run_id=result.run_id, error=_error(result))
+    return told
 
 
-def _execute(asset: dg.AssetsDefinition, instance: dg.DagsterInstance) -> Line:
-    """Run the asset by itself, under the code location's job; what its events say of the outcome."""
-    alone = dg.Definitions(assets=[asset], jobs=[MATERIALIZE], executor=dg.in_process_executor)
-    result = alone.resolve_job_def(MATERIALIZE.name).execute_in_process(
-        instance=instance, asset_selection=[asset.key], raise_on_error=False, tags=_TAGS, run_config=_QUIET
+def _keys(version: Version, settings: Settings, wanted: Wanted) -> tuple[str, ...]:
+    """The partitions to make. InputError, LakeError."""
+    head = Lake.open(settings, probe=False).head(version.endpoint, version.number)
+    return chosen(
+        version,
+        head,
+        datetime.now(UTC),
+        partitions=wanted.partitions,
+        first=wanted.first,
+        last=wanted.last,
     )
+
+
+def _execute(
+    asset: dg.AssetsDefinition, instance: dg.DagsterInstance, tags: Mapping[str, str] = _NO_TAGS
+) -> dg.ExecuteInProcessResult:
+    """Run the asset by itself, under the code location's job."""
+    alone = dg.Definitions(assets=[asset], jobs=[MATERIALIZE], executor=dg.in_process_executor)
+    return alone.resolve_job_def(MATERIALIZE.name).execute_in_process(
+        instance=instance,
+        asset_selection=[asset.key],
+        raise_on_error=False,
+        tags={**_TAGS, **tags},
+        run_config=_QUIET,
+    )
+
+
+def _whole(result: dg.ExecuteInProcessResult) -> Line:
+    """What the events of a run without partitions say of its outcome."""
     if not result.success:
         return {"run_id": result.run_id, "error": _error(result)}
     (event,) = result.get_asset_materialization_events()
     metadata = event.step_materialization_data.materialization.metadata
     said = {name: metadata[name].value for name in ("snapshot", "bytes")}
-    return {
-        "outcome": "published",
-        **said,
-        "rows": metadata["dagster/row_count"].value,
-        "run_id": result.run_id,
-    }
+    rows = metadata["dagster/row_count"].value
+    return {"outcome": "published", **said, "rows": rows, "run_id": result.run_id}
 
 
 def _error(result: dg.ExecuteInProcessResult) -> str:
@@ -137,6 +214,8 @@ def _materialized(definitions: Definitions) -> list[Version]:
 def _sentence(line: Line) -> str:
     """A line for people."""
     key = f"{line['endpoint']}@{line['version']}"
+    if line.get("partition") not in (None, UNPARTITIONED):
+        key += f" {line['partition']}"
     if "outcome" not in line:
         return f"{key}: {line['rows']:,} rows in {line['seconds']} s"
     if line["outcome"] == "published":

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from endpoints.definition.model import Variable, Version
 from endpoints.errors import InputError
 from endpoints.lake.files import FileCache
-from endpoints.lake.manifest import UNPARTITIONED, FileEntry, Manifest, PartitionEntry
+from endpoints.lake.manifest import FileEntry, Manifest, PartitionEntry
 from endpoints.query.bind import Bound, bind
 from endpoints.query.plan import Plan
 from endpoints.query.plan.describe import Predicate, predicates
@@ -43,7 +43,7 @@ def samples(
 ) -> Iterator[Bound]:
     """Up to `wanted` sets of values that occur, then one that does not. None that a caller could not send."""
     chance = random.Random(manifest.attempt_id)  # noqa: S311  (a sample, not a secret)
-    entry, asked = manifest.partitions[UNPARTITIONED], predicates(plan)
+    (entry,), asked = manifest.partitions.values(), predicates(plan)
     seen: set[str] = set()
     last: Given | None = None
     for place in _places(plan, manifest, entry, files, wanted if version.variables else 1, chance):

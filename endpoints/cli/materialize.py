@@ -14,6 +14,7 @@ from endpoints.cli.output import as_json, messages, print_json
 from endpoints.cli.processes import end, python, spawn
 from endpoints.cli.project import choose, read_definitions, read_settings, some_versions
 from endpoints.cli.status import served
+from endpoints.lake.manifest import UNPARTITIONED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,14 +26,26 @@ if TYPE_CHECKING:
 @click.command()
 @some_versions
 @click.option("--all", "everything", is_flag=True, help="Every version that has an asset.")
+@click.option("--partition", "partitions", multiple=True, metavar="KEY", help="A partition; may be repeated.")
+@click.option("--from", "first", metavar="KEY", help="The oldest partition to make, or a time in it.")
+@click.option("--to", "last", metavar="KEY", help="The newest partition to make, or a time in it.")
 @as_json
-def materialize(targets: tuple[str, ...], everything: bool, as_json: bool) -> None:
+def materialize(
+    targets: tuple[str, ...],
+    everything: bool,
+    partitions: tuple[str, ...],
+    first: str | None,
+    last: str | None,
+    as_json: bool,
+) -> None:
     """Publish versions' rows, through their Dagster assets.
 
-    The runs show in Dagster. Rows that break the contract are not published, and what was there stays.
+    The runs show in Dagster. Rows that break the contract are not published, and what was there stays. Of a
+    version with partitions those that are due are made: open, missing or failed ones.
 
     \b
     endpoints materialize customer_usage
+    endpoints materialize daily_activity --from 2026-01-01 --to 2026-01-31
     endpoints materialize customer_usage@1 landing_stats --json
     """
     if bool(targets) == everything:
@@ -42,7 +55,12 @@ def materialize(targets: tuple[str, ...], everything: bool, as_json: bool) -> No
     if everything:
         versions = [version for version in versions if served(version)]
     failed = False
-    for outcome in materialize_versions(messages(), settings, versions):
+    if partitions and (first or last):
+        raise click.UsageError("Give --partition, or --from and --to, not both.")
+    options = [text for key in partitions for text in ("--partition", key)]
+    options += ["--from", first] if first else []
+    options += ["--to", last] if last else []
+    for outcome in materialize_versions(messages(), settings, versions, options):
         failed |= outcome["outcome"] != "published"
         if as_json:
             print_json(outcome)
@@ -50,24 +68,29 @@ def materialize(targets: tuple[str, ...], everything: bool, as_json: bool) -> No
 
 
 def materialize_versions(
-    say: Console, settings: Settings, versions: Sequence[Version]
+    say: Console, settings: Settings, versions: Sequence[Version], options: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Run the versions' assets in turn; yield an outcome per partition, as `--json` prints it."""
+    """Run the versions' assets in turn; yield an outcome per partition, as `--json` prints it.
+
+    `options` are those of `orchestration.run` that say which partitions.
+    """
     if not versions:
         return
     with say.status("Starting Dagster") as status:
-        for line in _run(settings, versions):
+        for line in _run(settings, versions, options):
             name = f"{line['endpoint']}@{line['version']}"
+            name += "" if line["partition"] in (None, UNPARTITIONED) else f" {line['partition']}"
             if "outcome" in line:
                 say.print(f"{name}: {_sentence(line)}", markup=False)
                 yield line
             else:
-                status.update(f"Materializing {name}: {line['rows']:,} rows, {line['seconds']:.0f} s")
+                many = f" ({line['done'] + 1} of {line['asked']})" if line["asked"] > 1 else ""
+                status.update(f"Materializing {name}{many}: {line['rows']:,} rows, {line['seconds']:.0f} s")
 
 
-def _run(settings: Settings, versions: Sequence[Version]) -> Iterator[dict[str, Any]]:
+def _run(settings: Settings, versions: Sequence[Version], options: Sequence[str]) -> Iterator[dict[str, Any]]:
     """The JSON lines of `orchestration.run`: progress and outcomes; an error where it says no outcome."""
-    command = python("-m", "orchestration.run", *(version.key for version in versions), "--json")
+    command = python("-m", "orchestration.run", *(v.key for v in versions), *options, "--json")
     told = False
     with (
         tempfile.TemporaryFile() as log,

@@ -98,10 +98,14 @@ class PartitionFailure:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What of the warehouse decided types and values: version, default time zone, settings."""
+    """What of the warehouse decided types and values: version, default time zone, settings.
+
+    `sliced` is the type of the partition column, "" where there is none.
+    """
 
     version: str = ""
     timezone: str = "UTC"
+    sliced: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -163,6 +167,7 @@ def encode(manifest: Manifest) -> Encoded:
         "server": {
             "version": manifest.server.version,
             "timezone": manifest.server.timezone,
+            "sliced": manifest.server.sliced,
             "settings": dict(manifest.server.settings),
         },
         "held": manifest.held,

@@ -241,16 +241,24 @@ class Attempt:
             checks=tuple(checks),
         )
 
-    def draft(self, entry: PartitionEntry, server: Server) -> Manifest:
+    def draft(self, entry: PartitionEntry, server: Server, partition: str = UNPARTITIONED) -> Manifest:
         """What a manifest with this entry would be, for readers that try it before anything is published."""
         return replace(
-            self._nothing(), attempt_id=self.attempt_id, server=server, partitions={UNPARTITIONED: entry}
+            self._nothing(), attempt_id=self.attempt_id, server=server, partitions={partition: entry}
         )
 
-    def publish(self, entries: Mapping[str, PartitionEntry], server: Server) -> Published | Superseded:
+    def publish(
+        self,
+        entries: Mapping[str, PartitionEntry],
+        server: Server,
+        *,
+        existing: Collection[str] | None = None,
+    ) -> Published | Superseded:
         """Makes `entries` the newest data of their partitions, but where newer data has come in the meantime.
 
-        May be called again after StoreUnavailable, and several times with parts of a backfill.
+        May be called again after StoreUnavailable, and several times with parts of a backfill. Partitions
+        that are not `existing` any more (None: all are) are dropped, as are those of this definition whose
+        columns are others than those of the new ones: no answer can be made of both.
         """
 
         def after(head: Manifest) -> Manifest:
@@ -263,8 +271,12 @@ class Attempt:
             return self.follow(
                 head,
                 "published",
-                partitions={**head.partitions, **stamped},
-                failures={p: f for p, f in head.failures.items() if p not in mine},
+                partitions={**self._kept(head, stamped, existing), **stamped},
+                failures={
+                    p: f
+                    for p, f in head.failures.items()
+                    if p not in mine and (existing is None or p in existing)
+                },
                 server=server,
                 held=False,
                 restored=None,
@@ -329,6 +341,18 @@ class Attempt:
         if head.held and not self._held_at_start:
             return False  # rolled back while this attempt ran: the operator's choice stands
         return self._unchanged(head, partition) or entry.as_of > head.partitions[partition].as_of
+
+    def _kept(
+        self, head: Manifest, new: Mapping[str, PartitionEntry], existing: Collection[str] | None
+    ) -> dict[str, PartitionEntry]:
+        """The entries that stay beside the new ones."""
+        columns = next(iter(new.values())).columns
+        return {
+            p: e
+            for p, e in head.partitions.items()
+            if (existing is None or p in existing)
+            and (e.fingerprint != self.fingerprint or e.columns == columns)
+        }
 
     def _nothing(self) -> Manifest:
         """What comes before the first manifest."""

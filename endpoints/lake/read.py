@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ from endpoints.errors import Corrupt, Unservable, WarehouseError
 from endpoints.lake.files import FileCache
 from endpoints.lake.filter import bound_values, check_aligned, request_filter, scalar_of
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
+from endpoints.lake.merge import Merge
 from endpoints.lake.rows import RowGroups, Sought
 from endpoints.query.bind import Bound
 from endpoints.query.plan import Cut, Plan, plan_at
@@ -47,6 +49,19 @@ class _Window:
 
     skip: int
     take: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Asset:
+    """What a request reads of a snapshot: the entries of partitions, and what they all have in common.
+
+    `as_of` is the moment of a clock: only what has no partitions is bound to one.
+    """
+
+    manifest: Manifest
+    entries: tuple[PartitionEntry, ...]
+    columns: tuple[Column, ...]
+    as_of: datetime
 
 
 class AssetReader:
@@ -86,31 +101,58 @@ class AssetReader:
         offset: int,
         max_rows: int,
         count: bool = False,
+        partitions: Collection[str] | None = None,
     ) -> Rows:
         """One page of the rows that the bound variables select, in the query's order.
 
         `limit` counts rows of the page (None: up to `max_rows`); `has_more` says that rows follow; with
-        `count`, `total` says how many there are in all. A page of many rows lies in a file. Raises
+        `count`, `total` says how many there are in all. A page of many rows lies in a file. `partitions`: the
+        keys of those that the request can touch (None: all); what is not published of them has no
+        rows. Raises
         Corrupt (MissingFile where a file is gone: read the head again and try once more), StoreUnavailable,
         and Unservable where ClickHouse cannot finish the answer here, or a bound lies within a bucket
         (Unaligned): the query is to run live.
         """
-        entry = manifest.partitions[UNPARTITIONED]
-        plan = plan_at(plan, bound.version.clock, entry.as_of)
-        columns = _result_columns(entry, plan)
-        check_aligned(plan.conditions, entry.columns, bound, manifest.server.timezone)
+        asset = _asset(manifest, plan, bound, partitions)
+        plan = plan_at(plan, bound.version.clock, asset.as_of)
+        check_aligned(plan.conditions, asset.columns, bound, manifest.server.timezone)
         page = max_rows if limit is None else min(limit, max_rows)
         if plan.finish is not None:
-            columns, answer = self._finished(manifest, entry, plan, bound)
+            columns, answer = self._finished(asset, plan, bound)
             follows = answer.num_rows > offset + page
             total = answer.num_rows if count else None
             return Rows(columns, answer.slice(offset, page), manifest.server.timezone, follows, total=total)
+        columns = _result_columns(asset, plan)
         window, large = _window(plan.cut, bound, page, offset), page > LARGE_PAGE
-        kept = _take(self._pieces(manifest, entry, plan, bound, keep=not large), window)
+        kept = self._rows(asset, plan, bound, window, keep=not large)
         table, mapped = self._whole(columns, kept, large)
-        total = self._total(manifest, entry, plan, bound) if count else None
+        total = self._total(asset, plan, bound) if count else None
         follows = table.num_rows > page
         return Rows(columns, table.slice(0, page), manifest.server.timezone, follows, mapped, total)
+
+    def _rows(
+        self, asset: _Asset, plan: Plan, bound: Bound, window: _Window, *, keep: bool
+    ) -> Iterator[pa.Table]:
+        """The window of the selected rows of all partitions together, in order."""
+        slicing = plan.slicing
+        if slicing is None or slicing.along or len(asset.entries) < 2:
+            forth = slicing is None or slicing.along != "desc"
+            entries = asset.entries if forth else asset.entries[::-1]
+            return _take(self._pieces(asset, entries, plan, bound, keep=keep), window)
+        types = {column.name: column.type for column in asset.columns}
+        asked = request_filter(plan.conditions, types, bound, asset.manifest.server.timezone)
+        first = _Window(0, window.skip + window.take)
+        if asked.evaluated:  # ClickHouse is asked in few calls, for the rows of all partitions at once
+            pieces = (piece.load() for piece in self._pieces(asset, asset.entries, plan, bound, keep=keep))
+        else:
+            parts = (
+                _take(self._pieces(asset, (entry,), plan, bound, keep=keep), first) for entry in asset.entries
+            )
+            pieces = (rows for part in parts for rows in part)
+        width = len(asset.columns) - len(plan.hidden)
+        merge = Merge(asset.columns, width, slicing.order, self._run, bound)
+        rows = merge.ordered(_within(pieces), asset.manifest.server.timezone)
+        return iter([rows.slice(window.skip, window.take)])
 
     def _whole(
         self, columns: tuple[Column, ...], kept: Iterator[pa.Table], large: bool
@@ -124,24 +166,32 @@ class AssetReader:
                 spool.add(batch)
             return spool.table(columns), spool.mapped
 
-    def _total(self, manifest: Manifest, entry: PartitionEntry, plan: Plan, bound: Bound) -> int:
+    def _total(self, asset: _Asset, plan: Plan, bound: Bound) -> int:
         """The rows of all pages."""
-        pieces = self._pieces(manifest, entry, plan, bound)
+        pieces = self._pieces(asset, asset.entries, plan, bound)
         found = sum(piece.load().num_rows if piece.rows is None else piece.rows for piece in pieces)
         limit, skip = _count(plan.cut.limit, bound), _count(plan.cut.offset, bound) or 0
         found = max(0, found - skip)
         return found if limit is None else min(found, limit)
 
     def _pieces(
-        self, manifest: Manifest, entry: PartitionEntry, plan: Plan, bound: Bound, *, keep: bool = True
+        self,
+        asset: _Asset,
+        entries: Sequence[PartitionEntry],
+        plan: Plan,
+        bound: Bound,
+        *,
+        keep: bool = True,
     ) -> Iterator[_Piece]:
-        """The selected rows in order, some at a time. `keep`: what is decoded stays in memory."""
-        types = {column.name: column.type for column in entry.columns}
+        """The selected rows of some partitions in order, some at a time. `keep`: what is decoded stays in
+        memory.
+        """
+        types = {column.name: column.type for column in asset.columns}
         sought = _sought(types, plan, bound)
         if sought is None:
             return
-        asked = request_filter(plan.conditions, types, bound, manifest.server.timezone)
-        found = self._seek(manifest, entry, sought, keep=keep)
+        asked = request_filter(plan.conditions, types, bound, asset.manifest.server.timezone)
+        found = self._seek(asset.manifest, entries, sought, keep=keep)
         if asked.passes_all:
             yield from found
             return
@@ -149,26 +199,20 @@ class AssetReader:
         for rows in asked.evaluate(compared, self._run):
             yield _Piece(rows.num_rows, lambda rows=rows: rows)  # type: ignore[misc]
 
-    def _finished(
-        self, manifest: Manifest, entry: PartitionEntry, plan: Plan, bound: Bound
-    ) -> tuple[tuple[Column, ...], pa.Table]:
+    def _finished(self, asset: _Asset, plan: Plan, bound: Bound) -> tuple[tuple[Column, ...], pa.Table]:
         """The whole answer, which ClickHouse makes of the rows of the key."""
-        columns, state_types = rows_columns(plan, entry.columns)
-        sought = _sought({column.name: column.type for column in columns}, plan, bound)
-        types = {column.name: column.type for column in columns}
-        asked = request_filter(plan.conditions, types, bound, manifest.server.timezone)
-        kept, size = [], 0
-        for piece in () if sought is None else self._seek(manifest, entry, sought):
-            kept.append(asked.compare(piece.load()))
-            size += kept[-1].nbytes
-            if size > FINISH_BYTES:
-                raise Unservable(f"more than {FINISH_BYTES} bytes of rows would have to be finished")
-        rows = pa.concat_tables(kept) if kept else storage_schema(entry.columns).empty_table()
+        columns, state_types = rows_columns(plan, asset.columns)
+        types, timezone = {column.name: column.type for column in columns}, asset.manifest.server.timezone
+        sought = _sought(types, plan, bound)
+        asked = request_filter(plan.conditions, types, bound, timezone)
+        found = () if sought is None else self._seek(asset.manifest, asset.entries, sought)
+        kept = _within(asked.compare(piece.load()) for piece in found)
+        rows = pa.concat_tables(kept) if kept else storage_schema(asset.columns).empty_table()
         given = rows.rename_columns([column.name for column in columns])
         used = parameters(variables_of(plan, asked.evaluated), bound_values(bound))
         statement = Statement(finishing(plan, asked.evaluated, state_types), used)
         caps = Caps(timeout=bound.version.limits.timeout)
-        return self._run(statement, columns, given, timezone=manifest.server.timezone, caps=caps)
+        return self._run(statement, columns, given, timezone=timezone, caps=caps)
 
     def _run(
         self, statement: Statement, columns: Sequence[Column], rows: pa.Table, *, timezone: str, caps: Caps
@@ -180,11 +224,16 @@ class AssetReader:
             raise Unservable(str(error)) from error
 
     def _seek(
-        self, manifest: Manifest, entry: PartitionEntry, sought: tuple[Sought, ...], *, keep: bool = True
+        self,
+        manifest: Manifest,
+        entries: Sequence[PartitionEntry],
+        sought: tuple[Sought, ...],
+        *,
+        keep: bool = True,
     ) -> Iterator[_Piece]:
         """The rows of the key, row group by row group."""
         names = tuple(one.column for one in sought)
-        for file in entry.files:
+        for file in (file for entry in entries for file in entry.files):
             load = partial(self._files.local, manifest.endpoint, manifest.version, file)
             footer = self._groups.footer(file.path, names, load)
             for group in footer.seek(sought):
@@ -192,12 +241,40 @@ class AssetReader:
                 yield _Piece(None if sought else group.rows, rows)
 
 
-def _result_columns(entry: PartitionEntry, plan: Plan) -> tuple[Column, ...]:
+def _asset(manifest: Manifest, plan: Plan, bound: Bound, touched: Collection[str] | None) -> _Asset:
+    """The published partitions that are read, oldest first, and the columns that they all have."""
+    if plan.slicing is None:
+        entry = manifest.partitions[UNPARTITIONED]
+        return _Asset(manifest, (entry,), entry.columns, entry.as_of)
+    fingerprint, published = bound.version.fingerprint, manifest.partitions
+    keys = sorted(published if touched is None else published.keys() & set(touched))
+    entries = tuple(published[key] for key in keys if published[key].fingerprint == fingerprint)
+    some = entries or [entry for entry in published.values() if entry.fingerprint == fingerprint][:1]
+    if not some:
+        raise Unservable("no partition of this definition is published")
+    columns = some[0].columns
+    if any(entry.columns is not columns and entry.columns != columns for entry in entries):
+        raise Unservable("its partitions have columns of different types: materialize them all again")
+    return _Asset(manifest, entries, columns, some[0].as_of)
+
+
+def _within(pieces: Iterable[pa.Table]) -> list[pa.Table]:
+    """The pieces, which together may take `FINISH_BYTES`."""
+    kept, size = [], 0
+    for rows in pieces:
+        kept.append(rows)
+        size += rows.nbytes
+        if size > FINISH_BYTES:
+            raise Unservable(f"more than {FINISH_BYTES} bytes of rows would have to be put together")
+    return kept
+
+
+def _result_columns(asset: _Asset, plan: Plan) -> tuple[Column, ...]:
     """The columns that callers see: all but the plan's hidden ones, which come last."""
-    width = len(entry.columns) - len(plan.hidden)
-    if tuple(column.name.partition(" ")[0] for column in entry.columns[max(0, width) :]) != plan.hidden:
-        raise Corrupt(f"run {entry.run_id}", "was made by another plan")
-    return entry.columns[:width]
+    columns, width = asset.columns, len(asset.columns) - len(plan.hidden)
+    if tuple(column.name.partition(" ")[0] for column in columns[max(0, width) :]) != plan.hidden:
+        raise Corrupt(f"snapshot {asset.manifest.number}", "was made by another plan")
+    return columns[:width]
 
 
 def _window(cut: Cut, bound: Bound, page: int, offset: int) -> _Window:

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
 from typing import Final
@@ -24,6 +24,7 @@ from endpoints.query.clock import at_moment
 from endpoints.query.conjuncts import Conjunct, optional_conjunct
 from endpoints.query.lexer import significant, tokenize
 from endpoints.query.ordering import ordered
+from endpoints.query.slices import Bounds, all_bounds, bounded_sql
 from endpoints.query.splice import Edit, splice
 from endpoints.query.structure import strip_semicolons
 from endpoints.query.variables import placeholders
@@ -56,7 +57,8 @@ class PinConflict(EndpointsError):
 class Bound:
     """A version with a value for every variable but the optional ones in `absent`.
 
-    `key` is the same for the same values, however they were written: for caches and single-flight.
+    `key` is the same for the same values, however they were written: for caches and single-flight. `now` is
+    the moment that decides which partitions have begun.
     """
 
     version: Version
@@ -64,7 +66,8 @@ class Bound:
     absent: frozenset[str]
     key: str
     now: datetime | None = None
-    """What the clock functions of a version with `clock: as_of` say, live. No part of `key`."""
+    """What the clock functions of a version with `clock: as_of` say, live, and which partitions
+    have begun. No part of `key`."""
 
 
 def bind(
@@ -170,21 +173,31 @@ def _key(version: Version, values: Mapping[str, Value]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def live_statement(bound: Bound, *, total_order: int | None = None, at_most: int | None = None) -> Statement:
+def live_statement(
+    bound: Bound,
+    *,
+    total_order: int | None = None,
+    at_most: int | None = None,
+    slice_bounds: Bounds | None = None,
+) -> Statement:
     """The version's own text, its values bound, the conditions of absent optional variables replaced by 1.
 
     `total_order`: how many columns the result has; all are then appended to the order, so that pages do not
     overlap. Where that would change the rows (`ordering.ordered` says when), the query keeps its own order.
     `at_most`: with a total order, how many of the first rows are wanted. More may come. Where the version has
-    `clock: as_of`, its clock functions say `bound.now`.
+    `clock: as_of`, its clock functions say `bound.now`. Of a version with partitions it
+    reads those that have begun; `slice_bounds` are those of one of them instead.
     """
-    sql = _without(bound.version.sql, bound.absent)
+    sql = _without(bounded_sql(bound.version), bound.absent)
+    now = bound.now or datetime.now(UTC)
+    sliced = all_bounds(bound.version, now) if slice_bounds is None else slice_bounds
     if total_order is not None:
         sql = ordered(sql, total_order, at_most).sql
     if bound.version.clock is not None and bound.now is not None:
         sql = at_moment(sql, bound.now)
     variables = bound.version.variables
-    return Statement(sql, {name: (variables[name].type, value) for name, value in bound.values.items()})
+    values = {name: (variables[name].type, value) for name, value in bound.values.items()}
+    return Statement(sql, {**values, **sliced})
 
 
 def count_statement(bound: Bound) -> Statement:

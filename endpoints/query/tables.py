@@ -19,6 +19,13 @@ _MULTIPLY: Final = {"JOIN", "UNION", "FILL", "ROLLUP", "CUBE", "GROUPING", "TOTA
 """Words by which a result can have more rows than the tables it reads; `arrayJoin` and `unnest` as well."""
 
 
+_AFTER_TABLE: Final = _ENDS_FROM | {
+    *("FINAL", "SAMPLE", "JOIN", "INNER", "LEFT", "RIGHT", "FULL", "CROSS", "OUTER", "ANY", "ALL", "ASOF"),
+    *("SEMI", "ANTI", "GLOBAL", "PASTE", "ARRAY", "ON", "FETCH", "INTO", "STREAM"),
+}
+"""What stands behind a table and is no alias of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table as the query names it; `database` is empty where it names none."""
@@ -28,6 +35,26 @@ class Table:
 
     def __str__(self) -> str:
         return f"{self.database}.{self.name}" if self.database else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One place at which a table is read: `sql[start:end]` is its name, with its alias if it has one.
+
+    `following` is the word behind, such as FINAL. `in_from` is False for the table of `x IN table`.
+    """
+
+    table: Table
+    alias: str
+    start: int
+    end: int
+    line: int
+    following: str
+    in_from: bool
+
+    def is_called(self, name: str) -> bool:
+        """Whether `name` means this read: its alias, its table, with or without the database."""
+        return name in (self.alias or self.table.name, self.table.name, str(self.table))
 
 
 @dataclass(slots=True)
@@ -48,6 +75,31 @@ def tables(sql: str) -> tuple[Table, ...]:
         if table is not None and not (table.database == "" and table.name in own):
             found.add(table)
     return tuple(sorted(found, key=str))
+
+
+def reads(sql: str) -> tuple[Read, ...]:
+    """Every place at which a query reads a table, in the order of its text."""
+    tokens = significant(tokenize(sql))
+    own = _with_names(tokens)
+    found = []
+    for index in sorted(set(_places(tokens))):
+        table = _table_at(tokens, index)
+        if table is not None and not (table.database == "" and table.name in own):
+            found.append(_read(tokens, index, table))
+    return tuple(found)
+
+
+def _read(tokens: Sequence[Token], index: int, table: Table) -> Read:
+    first, last = tokens[index], index
+    while last + 2 < len(tokens) and tokens[last + 1].text == "." and tokens[last + 2].name:
+        last += 2
+    alias = ""
+    if _word(tokens, last + 1) == "AS":
+        last, alias = last + 2, tokens[last + 2].name
+    elif last + 1 < len(tokens) and tokens[last + 1].name and _word(tokens, last + 1) not in _AFTER_TABLE:
+        last, alias = last + 1, tokens[last + 1].name
+    in_from = tokens[index - 1].word != "IN"
+    return Read(table, alias, first.start, tokens[last].end, first.line, _word(tokens, last + 1), in_from)
 
 
 def bounding_tables(sql: str) -> tuple[Table, ...]:

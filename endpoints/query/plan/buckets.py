@@ -50,6 +50,11 @@ def has_steady(bucket: str, zone: str) -> bool:
     return all(not (one - offsets[0]) % length if length else one == offsets[0] for one in offsets)
 
 
+def has_whole_hours(zone: str) -> bool:
+    """Full hours of that zone are full hours of UTC, from 1990 on."""
+    return all(not offset % timedelta(hours=1) for offset in _offsets(zone))
+
+
 def is_edge(bucket: str, value: Value, zone: str) -> bool:
     """The value starts a bucket, by the clocks of `zone`, and this is proved. NULL compares with nothing."""
     if value is None:

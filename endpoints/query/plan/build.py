@@ -17,6 +17,7 @@ from endpoints.query.plan.nested import nested
 from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import Source, Unreadable, parse_select, statement
 from endpoints.query.plan.shape import not_reproducible, under_variables
+from endpoints.query.plan.slices import plan_sliced, sliced_by
 from endpoints.query.plan.united import united
 from endpoints.query.structure import parse
 from endpoints.query.variables import placeholders
@@ -27,9 +28,16 @@ def make_plan(version: Version, described: Described | None = None) -> Plan | Re
 
     `described` completes what only a DESCRIBE can tell: how many columns `SELECT *` has, the types of states.
     """
+    if sliced_by(version) is not None:
+        return plan_sliced(version, lambda sliced: _make(sliced, described))
+    return _make(version, described)
+
+
+def _make(version: Version, described: Described | None) -> Plan | Refused:
+    """The plan of a query; of one with a slice as if its bounds were variables."""
     try:
         source = Source(version.sql)
-        if reasons := (*_unserved(version), *not_reproducible(source, _has_one_moment(version))):
+        if reasons := tuple(not_reproducible(source, _has_one_moment(version))):
             return Refused(reasons)
         if not version.variables:
             return _whole(version, source, described)
@@ -57,11 +65,6 @@ def _one_select(version: Version, source: Source, described: Described | None) -
         return Refused(reasons)
     carried = carry(version, select, described.names if described else None)
     return cut(version, select, described) if carried is None else carried
-
-
-def _unserved(version: Version) -> tuple[Refusal, ...]:
-    partitioned = version.materialize is not None and version.materialize.partitions is not None
-    return (refusal("partitions", 1),) if partitioned else ()
 
 
 def _has_one_moment(version: Version) -> bool:

@@ -8,9 +8,10 @@ from endpoints.query.plan.conditions import Conjunct, conjuncts, is_one_value
 from endpoints.query.plan.dimensions import Dimensions
 from endpoints.query.plan.edits import Edits, quoted
 from endpoints.query.plan.keys import Decided, select_keys
-from endpoints.query.plan.model import Cut, Plan
+from endpoints.query.plan.model import Cut, Plan, Slicing
 from endpoints.query.plan.order import known_width, orders_by_all, total_order
 from endpoints.query.plan.select import Item, Select, Span
+from endpoints.query.plan.slices import is_slice, sliced_by, slicing
 from endpoints.query.variables import read_placeholder
 
 # Where a variable stands for something else than a condition on rows or groups.
@@ -54,6 +55,7 @@ class _Carrier:
                 self._condition(conjunct)
         self._through_clauses()
         cut = self._cut()
+        slicing = self._slicing()
         if self.stopped or self.dimensions.refusals:
             return None
         total_order(self.edits, self.select, self.dimensions.seek, width)
@@ -65,7 +67,17 @@ class _Carrier:
             cut=cut,
             width=width,
             distinct=self.select.distinct,
+            slicing=slicing,
         )
+
+    def _slicing(self) -> Slicing | None:
+        """How the slices of the SELECT's rows are put together, if it is sliced."""
+        partitions = sliced_by(self.version)
+        if partitions is None or not self.dimensions.sliced:
+            return None
+        found = slicing(self.select, self.keys, self.dimensions.sought, partitions)
+        self.stopped = self.stopped or found is None
+        return found
 
     def _seek(self, conjunct: Conjunct) -> None:
         self.dimensions.check_place(conjunct)
@@ -73,6 +85,9 @@ class _Carrier:
         self.edits.replace(conjunct.span, "1")
 
     def _condition(self, conjunct: Conjunct) -> None:
+        if is_slice(self.select, conjunct):
+            self.dimensions.add_slice(conjunct)
+            return
         self.dimensions.check_place(conjunct)
         for part, column in self.dimensions.add_condition(conjunct):
             if conjunct.clause != "HAVING":

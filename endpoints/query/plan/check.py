@@ -18,6 +18,8 @@ from endpoints.query.plan.model import Condition, Described, Plan, Refusal, Refu
 from endpoints.query.plan.moment import plan_at
 from endpoints.query.plan.reading import try_finish
 from endpoints.query.plan.reasons import refusal
+from endpoints.query.plan.slices import bounds_of, slice_gaps, sliced_column
+from endpoints.query.slices import bounded_sql
 from endpoints.types import ClickHouseType, Column, Value, check_storable, example_value
 from endpoints.warehouse.finish import Finisher
 from endpoints.warehouse.protocol import Caps, Statement, Warehouse
@@ -73,9 +75,9 @@ def check_plan(
     if wrong := [*_unstorable_dimensions(planned, stored)]:
         return Refused(tuple(wrong))
     wrong = [*_type_gaps(planned, version, stored), *_bucket_gaps(planned, version, warehouse, stored)]
-    wrong += [*_float_rows(planned, version, live, stored)]
+    wrong += [*_float_rows(planned, version, live, stored), *_slice_gaps(planned, version, warehouse)]
     for branch in planned.branches:  # what they give together may have a wider type than each alone
-        own = warehouse.describe(Statement(branch.materialize_sql))
+        own = warehouse.describe(Statement(branch.materialize_sql, bounds_of(version)))
         wrong += [*_type_gaps(branch, version, own), *_float_rows(branch, version, own, own)]
     if version.variables and not wrong:
         wrong += _profile(warehouse, _decisive(planned, version, stored))
@@ -94,12 +96,13 @@ def _described(
     if isinstance(planned, Refused):
         return planned, ()
     if planned.finish is not None and planned.finish.states:
-        inner_sql = planned.finish.inner_sql
-        inner = {c.name: c.type.text for c in warehouse.describe(Statement(inner_sql))}
-        types = tuple(inner[state.column] for state in planned.finish.states)
+        inner = Statement(planned.finish.inner_sql, bounds_of(version))
+        found = {c.name: c.type.text for c in warehouse.describe(inner)}
+        types = tuple(found[state.column] for state in planned.finish.states)
         planned = make_plan(version, Described(names, types))
         assert isinstance(planned, Plan)
-    return planned, warehouse.describe(Statement(plan_at(planned, version.clock, _OTHER).materialize_sql))
+    sql = plan_at(planned, version.clock, _OTHER).materialize_sql
+    return planned, warehouse.describe(Statement(sql, bounds_of(version)))
 
 
 def live_example(version: Version) -> Statement:
@@ -107,7 +110,9 @@ def live_example(version: Version) -> Statement:
     described.
     """
     values = {name: (variable.type, _example(variable)) for name, variable in version.variables.items()}
-    return Statement(version.sql if version.clock is None else at_moment(version.sql, _ONE), values)
+    sql = bounded_sql(version)
+    sql = sql if version.clock is None else at_moment(sql, _ONE)
+    return Statement(sql, {**values, **bounds_of(version)})
 
 
 def _example(variable: Variable) -> Value:
@@ -164,11 +169,21 @@ def _bucket_gaps(
             yield refusal("version", condition.line, ".".join(map(str, FINISH_FROM)))
 
 
+def _slice_gaps(plan: Plan, version: Version, warehouse: Warehouse) -> Iterator[Refusal]:
+    """A partition column of a type or time zone that does not make the slices that the plan is about."""
+    if plan.slicing is None:
+        return
+    (column,) = warehouse.describe(sliced_column(plan.slicing))
+    server = warehouse.server()
+    yield from slice_gaps(plan.slicing, version, column.type, server, tested=_is_tested(server.version))
+
+
 def _floats(plan: Plan, stored: tuple[Column, ...]) -> tuple[str, ...]:
     """The aggregates that are put together from parts, and add floats in their order."""
     types = {column.name: column.type for column in stored}
     # Where every dimension is sought, each answer merges one part only, and that is the part.
-    if plan.finish is None or all(dimension.variable is not None for dimension in plan.dimensions):
+    sought = plan.slicing is None and all(dimension.variable is not None for dimension in plan.dimensions)
+    if plan.finish is None or sought:
         return ()
     return tuple(
         state.written
@@ -181,7 +196,7 @@ def _float_rows(
     plan: Plan, version: Version, live: tuple[Column, ...], stored: tuple[Column, ...]
 ) -> Iterator[Refusal]:
     """Floats that decide which rows there are."""
-    if not plan.distinct or not version.variables:
+    if not plan.distinct or not (version.variables or plan.slicing):
         return
     states = {state.name for state in plan.finish.states} if plan.finish else set[str]()
     kept = tuple(column for column in stored if column.name not in states) if plan.finish else ()

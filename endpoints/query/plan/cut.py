@@ -25,6 +25,7 @@ from endpoints.query.plan.model import Described, Finish, Plan, Refusal, Refused
 from endpoints.query.plan.order import known_width
 from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import ORDER_WORDS, Item, Select, Span
+from endpoints.query.plan.slices import is_slice
 from endpoints.query.plan.terms import Term, calls, insides, names_a_part, reads_rows, terms
 from endpoints.query.variables import read_placeholder
 
@@ -145,6 +146,9 @@ class _Cutter:
         edits = Edits(self.source)
         for conjunct in conjuncts(self.select):
             if conjunct.clause not in ("PREWHERE", "WHERE"):
+                continue
+            if is_slice(self.select, conjunct):
+                self.dimensions.add_slice(conjunct)
                 continue
             self.dimensions.check_place(conjunct)
             if is_one_value(conjunct, self.version.variables):

@@ -9,6 +9,7 @@ from endpoints.query.plan.edits import lift
 from endpoints.query.plan.model import Condition, Dimension, Refusal
 from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import Select, Span
+from endpoints.query.plan.slices import slice_condition
 from endpoints.query.plan.terms import calls, liftable, names_a_part, reads_rows
 
 
@@ -20,6 +21,7 @@ class Dimensions:
         self.found: list[Dimension] = []
         self.conditions: list[Condition] = []
         self.refusals: list[Refusal] = []
+        self.sliced = False
         self._columns: dict[tuple[str, ...], str] = {}
 
     @property
@@ -52,6 +54,11 @@ class Dimensions:
         found = [(part, self._column(part, "", None)) for part in lifted]
         self._add_condition(conjunct, lifted)
         return found
+
+    def add_slice(self, conjunct: Conjunct) -> None:
+        """The slice of a version with partitions: no column, but a condition to all that asks for them."""
+        self.conditions.append(slice_condition(self._select, conjunct))
+        self.sliced = True
 
     def check_place(self, conjunct: Conjunct) -> None:
         """Refuse what cannot wait until rows are read, whatever stands above it."""

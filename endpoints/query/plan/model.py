@@ -9,6 +9,7 @@ ClickHouse, in the user's own words. The rules behind it: `docs/plan.md`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 HIDDEN = "__"
 """Every column a plan adds begins so; a query that uses such names itself is refused."""
@@ -124,6 +125,33 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderKey:
+    """A column of the result that rows are ordered by: its place, or its name where places are not known."""
+
+    column: int | str
+    descending: bool
+    nulls_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Slicing:
+    """How a plan's rows are sliced, and how the slices' rows make one answer.
+
+    `read` is the sliced table with its alias, `column` the column as the materializing text names it. Where
+    the rows are the answer, they are in the `order` of the query, then by all columns; `along`: in the order
+    of the slices, or against it. `zoned`: this holds only if the column's time zone is that of the
+    partitions.
+    """
+
+    read: str = ""
+    column: str = ""
+    line: int = 1
+    order: tuple[OrderKey, ...] = ()
+    along: Literal["", "asc", "desc"] = ""
+    zoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Described:
     """What ClickHouse's DESCRIBE told of a query: its columns' names, the types of a plan's states."""
 
@@ -142,6 +170,7 @@ class Plan:
     where the filtered rows are the answer.
     `branches` are the plans of the SELECTs that set operators join, each with the same variables' columns.
     `floats` are aggregates, as written, whose last bits depend on the order in which stored parts are added.
+    `slicing` is set for a version with partitions, whose `materialize_sql` has placeholders for the slice.
     """
 
     key: str
@@ -154,6 +183,7 @@ class Plan:
     distinct: bool = False
     branches: tuple[Plan, ...] = ()
     floats: tuple[str, ...] = ()
+    slicing: Slicing | None = None
 
     @property
     def seek(self) -> tuple[Dimension, ...]:

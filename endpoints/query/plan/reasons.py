@@ -10,8 +10,30 @@ from endpoints.query.plan.model import Refusal
 REASONS: dict[str, tuple[str, str]] = {
     "unreadable": ("{what}", "Write it as one SELECT with its clauses in the usual order."),
     "partitions": (
-        "partitioned versions are not materialized yet",
-        "Leave `partitions` out of `materialize`.",
+        "the answers of several partitions cannot be put together: {what}",
+        "Group by a function of the partition column that tells slices apart, such as toDate of it, or leave "
+        "out `partitions`.",
+    ),
+    "partition_table": (
+        "no one table read is sliced: {what}",
+        "Name the table, or the alias of the read, in `partitions.table`; it must stand in FROM.",
+    ),
+    "partition_column": (
+        "the partition column cannot slice: {what}",
+        "Slice by a column of type Date, DateTime or DateTime64 that is not Nullable; or by list, by a "
+        "String or an Enum.",
+    ),
+    "partition_final": (
+        "{what} FINAL: which version of a row is the last may depend on rows of other slices",
+        "Aggregate with argMax in place of FINAL, or leave out `partitions`.",
+    ),
+    "partition_join": (
+        "the join can make rows of {what} where it has none",
+        "Put the sliced table first in FROM, and others behind it with INNER or LEFT JOIN.",
+    ),
+    "partition_zone": (
+        "{what}",
+        "Set `partitions.timezone` to the column's time zone, or name that of the partitions in the query.",
     ),
     "clock": (
         "{what} reads the clock, and rows are kept longer than a moment",
