@@ -59,6 +59,19 @@ def _rate(value: str) -> str:
     return value
 
 
+ROUTE = re.compile(r"(?:(?P<name>[a-z][a-z0-9_-]{0,63})=)?(?P<url>[A-Za-z][A-Za-z0-9+.-]*://\S+)")
+"""One entry of ENDPOINTS_ALERTS: an Apprise URL, with a name or without."""
+# Commas within a URL (two recipients) part nothing: the next entry begins with a scheme.
+_NEXT_ROUTE = re.compile(r"\s*,\s*(?=(?:[a-z][a-z0-9_-]*=)?[A-Za-z][A-Za-z0-9+.-]*://)")
+
+
+def _split_routes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part for part in _NEXT_ROUTE.split(value.strip().strip(",").strip()) if part)
+
+
+AlertUrls = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_routes)]
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Duration = Annotated[timedelta, NoDecode, BeforeValidator(_duration), Field(ge=timedelta(0))]
 Size = Annotated[int, NoDecode, BeforeValidator(_size), Field(ge=0)]
@@ -141,7 +154,13 @@ class Settings(BaseSettings):
     watch: bool = Field(
         False, description="Read definitions again when a file changes. `endpoints serve --reload` sets it."
     )
-    alerts: CommaSeparated = Field((), repr=False, description="Apprise URLs to alert, comma separated.")
+    alerts: AlertUrls = Field(
+        (), repr=False, description="Apprise URLs to alert, comma separated; `name=URL` for chosen endpoints."
+    )
+    alerts_quiet: Duration = Field(
+        timedelta(hours=1),
+        description="How long a thing that was alerted of, and comes back, is not alerted of again.",
+    )
 
     project_name: str = Field(
         "default",
@@ -234,6 +253,14 @@ class Settings(BaseSettings):
                 raise ValueError("may not hold `*`: list the origins, as in https://app.example.com")
             if not re.fullmatch(r"https?://[^/?#@\s]+", origin):
                 raise ValueError(f"holds {origin!r}, which is not an origin, as in https://app.example.com")
+        return value
+
+    @field_validator("alerts")
+    @classmethod
+    def _routes(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for number, text in enumerate(value, 1):
+            if not ROUTE.fullmatch(text):  # the value itself is a secret
+                raise ValueError(f"has no URL as entry {number}: write slack://…, or growth=slack://…")
         return value
 
     @field_validator("clickhouse_url")

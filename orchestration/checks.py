@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import dagster as dg
 
+from endpoints.alerts.conditions import SOURCE_PREFIX
 from endpoints.definition import Version
 from endpoints.errors import CheckBreach, ContractBreach, Failure
 from endpoints.freshness import Failed, Fresh, State, standing
@@ -26,7 +27,6 @@ from orchestration.materialize import PREVIEW_ROWS, Materialized
 from orchestration.own_checks import PREFIX as OWN_PREFIX
 from orchestration.parity import Parity, ParityBreach
 from orchestration.unusual import column_changes, counted, manifests_before
-from orchestration.upstream import PREFIX as SOURCE_PREFIX
 
 CONTRACT_CHECK: Final = "contract"
 PARITY_CHECK: Final = "parity"

@@ -10,6 +10,7 @@ import dagster as dg
 from endpoints.definition import load_project
 from endpoints.garbage import collection_paused
 from endpoints.settings import Settings, load_settings
+from orchestration.alerts import alert_sensor
 from orchestration.assets import broken_assets, version_assets
 from orchestration.catalog import catalog
 from orchestration.crashes import crash_sensor
@@ -40,7 +41,11 @@ def compose(settings: Settings, only: Collection[str] | None = None) -> dg.Defin
         ],
         jobs=[MATERIALIZE, *rollback_jobs(settings)],
         schedules=[*cadence_schedules(versions, settings), *keeping_schedules],
-        sensors=[request_sensor(versions, settings), crash_sensor(settings)],
+        sensors=[
+            request_sensor(versions, settings),
+            crash_sensor(settings),
+            alert_sensor(versions, settings),
+        ],
         # A run of one asset takes half a second in one process, five with a process for each step.
         executor=dg.in_process_executor,
     )

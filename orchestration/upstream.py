@@ -13,6 +13,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from endpoints.alerts.conditions import SOURCE_PREFIX
 from endpoints.definition import Source
 from endpoints.errors import UnsupportedType, WarehouseError
 from endpoints.lake.manifest import CheckResult, PartitionEntry
@@ -20,8 +21,6 @@ from endpoints.types.grammar import identifier
 from endpoints.units import show_duration
 from endpoints.warehouse.protocol import Caps, Statement, Warehouse
 
-PREFIX: Final = "source:"
-"""What the names of these checks begin with in a manifest; the table's name follows."""
 _CAPS: Final = Caps(timeout=timedelta(seconds=30))
 _CLOCKS_DIFFER: Final = timedelta(minutes=5)
 
@@ -48,7 +47,7 @@ def ask_sources(sources: Iterable[Source], warehouse: Warehouse, now: datetime) 
     for source in sources:
         if source.timestamp is None:
             continue
-        name = f"{PREFIX}{source.table}"
+        name = f"{SOURCE_PREFIX}{source.table}"
         try:
             found = _newest(source, warehouse)
         except (WarehouseError, UnsupportedType) as error:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -24,6 +28,24 @@ class S3:
 
     url: str
     env: Mapping[str, str]
+
+
+@dataclass
+class Webhook:
+    """What has been posted to `url`. `status` is what it answers."""
+
+    port: int
+    status: int = 200
+    posts: list[dict[str, Any]] = field(default_factory=list)
+    refused: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"json://127.0.0.1:{self.port}/T0KEN"
+
+    @property
+    def titles(self) -> list[str]:
+        return [post["title"] for post in self.posts]
 
 
 @pytest.fixture(autouse=True)
@@ -112,6 +134,31 @@ def postgres_port() -> int:
         message = f"no PostgreSQL on 127.0.0.1:{port}: run `make services`"
         pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
     return port
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if received.status < 300:
+                received.posts.append(body)
+            else:
+                received.refused += 1
+            self.send_response(received.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        received = Webhook(server.server_port)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield received
+        server.shutdown()
+        thread.join()
 
 
 def _wait_for(server: subprocess.Popen[bytes], url: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from endpoints.cli.alerts import alerts
 from endpoints.cli.demo import demo
 from endpoints.cli.history import history
 from endpoints.cli.keys import keys
@@ -64,6 +65,6 @@ def main() -> None:
 for command in (
     *(demo, dev, serve, new, validate, plan, run, materialize, status, history, rollback, release),
     usage,
-    *(keys, token, lock),
+    *(keys, token, lock, alerts),
 ):
     main.add_command(command)

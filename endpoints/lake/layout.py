@@ -5,6 +5,7 @@ from __future__ import annotations
 HEADS = "_heads"
 CLAIMS = "_claims"
 REQUESTS = "_requests"
+ALERTS = "_alerts"
 
 
 def version_folder(endpoint: str, version: int) -> str:
