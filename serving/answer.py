@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -111,12 +111,13 @@ class Encoded(NamedTuple):
 
 @dataclass(slots=True)
 class Answer:
-    """An answer, ready to send. Header names are in lower case."""
+    """An answer, ready to send. Header names are in lower case; `parts` and `personal` as in `Encoded`."""
 
     status: int
     headers: list[RawHeader]
     body: bytes = b""
     parts: Iterator[bytes] | None = None
+    personal: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
@@ -180,6 +181,15 @@ def identity(wanted: Wanted, facts: Facts) -> str:
         ),
     )
     return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
+
+
+def kept_as(name: str, wanted: Wanted, facts: Facts, *, personal: bool = False) -> Hashable:
+    """The key of an answer's bytes: what decides the rows and their form, and what the body says of them.
+
+    A `personal` one, with a cursor, is for whoever got it.
+    """
+    caller = wanted.principal.id if personal else None
+    return name, wanted.encoding, facts.last_refresh, facts.execution_id, facts.is_cached, caller
 
 
 def etag(identity: str) -> str:

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
-from starlette.types import Lifespan, Scope
+from starlette.types import Lifespan, Receive, Scope, Send
 
 from endpoints.errors import EndpointsError
 from endpoints.settings import Settings, load_settings
@@ -19,6 +19,7 @@ from serving.catalog import list_endpoints, show_endpoint, show_versions
 from serving.documents import docs, openapi_all, openapi_one
 from serving.front import Front
 from serving.health import healthz, readyz
+from serving.lane import Lane
 from serving.materialize import ask_materialization, show_materialization
 from serving.metrics import metrics
 from serving.problems import HttpProblem, response_of
@@ -28,16 +29,27 @@ from serving.service import Service
 from serving.usage import usage
 
 
+class Api(FastAPI):
+    """FastAPI, behind a lane on which known answers are sent before any of it runs."""
+
+    lane: Lane | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.lane is not None and scope["type"] == "http" and await self.lane.answers(scope, send):
+            return
+        await super().__call__(scope, receive, send)
+
+
 def create_app(
     settings: Settings | None = None, *, open_service: Callable[[Settings], Service] = Service.open
-) -> FastAPI:
+) -> Api:
     """The service of a project, for `uvicorn serving.app:create_app --factory`.
 
     SettingsError at once if a setting is wrong. `open_service` is the seam for other clients.
     """
     settings = settings or load_settings()
     Service.check(settings)
-    app = FastAPI(
+    app = Api(
         openapi_url=None,  # our own documents show what a key may see, and need one
         routes=_routes(),
         lifespan=_lifespan(settings, open_service),
@@ -73,11 +85,12 @@ def _routes() -> list[BaseRoute]:
     ]
 
 
-def _lifespan(settings: Settings, open_service: Callable[[Settings], Service]) -> Lifespan[FastAPI]:
+def _lifespan(settings: Settings, open_service: Callable[[Settings], Service]) -> Lifespan[Api]:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: Api) -> AsyncIterator[None]:
         service = await asyncio.to_thread(open_service, settings)
         app.state.service = service
+        app.lane = service.lane
         reloader = app.state.reloader = Reloader(service)
         reloader.start()
         warming = asyncio.create_task(service.pulse.alive())  # the first caller need not wait for it

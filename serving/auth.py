@@ -195,6 +195,18 @@ class KeyRing:
         self._used[principal.id] = now
         return principal
 
+    def holds(self, principal: Principal) -> bool:
+        """Whether the principal of a key would be authenticated again; it counts as used. No token's is."""
+        known, now = self._known, time.time()
+        if (known.principals.get(principal.id) or self._late.get(principal.id)) is not principal:
+            return False
+        if principal.id in known.revoked or self.age > KNOWN_KEYS_LAST:
+            return False
+        if principal.expires_at is not None and principal.expires_at.timestamp() <= now:
+            return False
+        self._used[principal.id] = now
+        return True
+
     async def _owner(self, key: str) -> Principal:
         """Who holds a key. ValueError where nobody does."""
         key_id, secret = parse_key(key)

@@ -8,12 +8,12 @@ the log alone.
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Callable, Collection
+from random import getrandbits
 from time import perf_counter
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,7 +31,17 @@ SHOWN_HEADERS = (
     "X-Endpoint-Total"
 )
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}", re.ASCII)
+CORS = "endpoints.cors"
+"""The key in a request's scope of the headers for browsers that its answer carries."""
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+
+
+def request_id(given: bytes | None) -> bytes:
+    """The id of a request: its caller's where that is harmless, else one of its own."""
+    if given is not None and _REQUEST_ID.fullmatch(given):
+        return given
+    return b"%024x" % getrandbits(96)
 
 
 class Front:
@@ -47,9 +57,9 @@ class Front:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        scope["request_id"] = given if _REQUEST_ID.fullmatch(given) else os.urandom(12).hex()
-        sender = _Sender(scope, send, self._cors(headers.get("origin")), by_origin=bool(self.origins))
+        scope["request_id"] = request_id(headers.get("x-request-id", "").encode("latin-1")).decode()
+        cors = scope[CORS] = self._cors(headers.get("origin"))
+        sender = _Sender(scope, send, cors, by_origin=bool(self.origins))
         if scope["method"] == "OPTIONS":
             await self._options(scope, receive, sender)
             return
@@ -73,17 +83,23 @@ class Front:
             }
         await Response(status_code=204, headers=headers)(scope, receive, send)
 
-    def _cors(self, origin: str | None) -> dict[str, str]:
+    def _cors(self, origin: str | None) -> tuple[tuple[bytes, bytes], ...]:
+        """What an answer says to a browser whose page is of a listed origin."""
         if origin is None or origin not in self.origins:
-            return {}
-        return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": SHOWN_HEADERS}
+            return ()
+        return (
+            (b"access-control-allow-origin", origin.encode("latin-1")),
+            (b"access-control-expose-headers", SHOWN_HEADERS.encode()),
+        )
 
 
 class _Sender:
     """`send` with our headers; without bodies for HEAD."""
 
-    def __init__(self, scope: Scope, send: Send, headers: dict[str, str], *, by_origin: bool) -> None:
-        self._scope, self._send, self._headers = scope, send, headers
+    def __init__(
+        self, scope: Scope, send: Send, cors: tuple[tuple[bytes, bytes], ...], *, by_origin: bool
+    ) -> None:
+        self._scope, self._send, self._cors = scope, send, cors
         self._by_origin = by_origin  # what an answer says differs by origin, for whoever keeps it
         self._bare = scope["method"] == "HEAD"
         self._begun = perf_counter()
@@ -92,16 +108,24 @@ class _Sender:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self._scope["request_id"]
-            if "server-timing" not in headers:
-                headers["Server-Timing"] = f"total;dur={(perf_counter() - self._begun) * 1000:.2f}"
-            headers.update(self._headers)
+            sent = dict(message["headers"])
+            headers = [
+                *message["headers"],
+                (b"x-request-id", self._scope["request_id"].encode()),
+                *self._cors,
+            ]
             account: Account | None = self._scope.get(SCOPE)
             if account is not None:
-                message["headers"].extend(account.headers())
-            if self._by_origin and "Origin" not in headers.get("vary", ""):
-                headers.add_vary_header("Origin")
+                headers += account.headers()
+            if b"server-timing" not in sent:
+                headers.append(
+                    (b"server-timing", b"total;dur=%.3f" % ((perf_counter() - self._begun) * 1000))
+                )
+            if self._by_origin and b"Origin" not in sent.get(b"vary", b""):
+                vary = [value for value in (sent.get(b"vary"), b"Origin") if value]
+                headers = [header for header in headers if header[0] != b"vary"]
+                headers.append((b"vary", b", ".join(vary)))
+            message = {**message, "headers": headers}
         elif message["type"] == "http.response.body" and self._bare:
             message = {**message, "body": b""}
         await self._send(message)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Hashable
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -51,13 +51,16 @@ from serving.answer import (
     hung_up,
     identity,
     is_held,
+    kept_as,
     page_limit,
     server_timing,
 )
 from serving.auth import Principal
 from serving.compress import choose_encoding
 from serving.cursor import Cursor, read_cursor
-from serving.live import LiveRows, Question, Slow
+from serving.front import CORS
+from serving.lane import REFUSED, Known
+from serving.live import Key, LiveRows, Question, Slow
 from serving.loaded import Served
 from serving.problems import HttpProblem, LiveQueueFull, LiveRateSpent, live_error_of, response_of
 from serving.request import Call, check_page, gathered, read_body, read_query, refuse_body
@@ -152,7 +155,7 @@ async def _answer(service: Service, request: Request, trail: Trail) -> Answer:
     cursor = None if call.cursor is None else read_cursor(call.cursor, service.clock().now)
     served = trail.served = _resolve(service, principal, request, call, cursor)
     wanted = await _bind(service, request, principal, call, cursor, served, trail)
-    await service.limits.run(request.scope, served.version, fresh=wanted.asked.refresh != "cache")
+    await _limit(service, request, wanted)
     if cursor is not None:
         return await _next_page(service, request, trail, wanted, cursor)
     decision = decide(service, wanted, service.assets.manifest(served.version))
@@ -169,9 +172,17 @@ async def _answer(service: Service, request: Request, trail: Trail) -> Answer:
     return await _live(service, request, trail, wanted, decision)
 
 
+async def _limit(service: Service, request: Request, wanted: Wanted) -> None:
+    """Pay for the run, unless it has been refused already. HttpProblem 429."""
+    if (refused := request.scope.get(REFUSED)) is not None:
+        raise refused
+    await service.limits.run(request.scope, wanted.served.version, fresh=wanted.asked.refresh != "cache")
+
+
 async def _authenticate(service: Service, request: Request, trail: Trail) -> Principal:
     principal = trail.principal = await service.authenticate(request.scope)
-    await service.limits.admit(request.scope, principal)
+    if REFUSED not in request.scope:  # else it has paid what it could
+        await service.limits.admit(request.scope, principal)
     trail.timings["auth"] = (perf_counter() - trail.begun) * 1000
     principal.require("run")
     return principal
@@ -282,6 +293,8 @@ async def _asset(
     """Answer from the published files. Raises Corrupt, StoreUnavailable, Unservable."""
     facts = asset_facts(wanted, decision, live_error)
     if (known := _known(service, request, trail, wanted, facts)) is not None:
+        if live_error is None:
+            _learn(service, request, wanted, decision, known)
         return known
     manifest, plan = decision.manifest, wanted.served.plan
     assert manifest is not None
@@ -322,22 +335,62 @@ def _known(service: Service, request: Request, trail: Trail, wanted: Wanted, fac
         return Answer(304, headers(wanted, facts, etag(name)))
     if wanted.asked.refresh != "cache":
         return None
-    encoded = service.results.get(_kept_as(name, wanted, facts))
+    encoded = service.results.get(kept_as(name, wanted, facts))
     if encoded is None:
-        encoded = service.results.get(_kept_as(name, wanted, facts, personal=True))
+        encoded = service.results.get(kept_as(name, wanted, facts, personal=True))
     if encoded is None:
         return None
     trail.cached, trail.rows = True, encoded.rows
-    return Answer(200, [*headers(wanted, facts, etag(name)), *encoded.headers], encoded.body)
+    sent = [*headers(wanted, facts, etag(name)), *encoded.headers]
+    return Answer(200, sent, encoded.body, personal=encoded.personal)
 
 
-def _kept_as(name: str, wanted: Wanted, facts: Facts, *, personal: bool = False) -> Hashable:
-    """The key of an answer's bytes: what decides the rows and their form, and what the body says of them.
+def _learn(
+    service: Service,
+    request: Request,
+    wanted: Wanted,
+    decision: Decision,
+    known: Answer,
+    live: tuple[Key, LiveRows] | None = None,
+) -> None:
+    """Let the fast lane answer the next request that is just like this one."""
+    asked = wanted.asked
+    if asked.refresh != "cache" or asked.client_query_id is not None or asked.cursor is not None:
+        return
+    variables = wanted.served.version.variables.values()
+    service.lane.learn(
+        request.scope,
+        Known(
+            wanted,
+            decision.manifest,
+            partial(_facts_again, service, decision, live[1] if live else None),
+            live,
+            steady=not any(
+                v.default is not None and v.default.anchor and v.name not in asked.variables
+                for v in variables
+            ),
+            cors=request.scope[CORS],
+            timezone=service.pulse.timezone,
+            loaded=service.loaded,
+            personal=known.personal,
+        ),
+    )
 
-    A `personal` one, with a cursor, is for whoever got it.
-    """
-    caller = wanted.principal.id if personal else None
-    return name, wanted.encoding, facts.last_refresh, facts.execution_id, facts.is_cached, caller
+
+def _facts_again(service: Service, before: Decision, live: LiveRows | None, wanted: Wanted) -> Facts | None:
+    """What the answer of `before` says at the moment of `wanted`; None where another would be given now."""
+    sunset = wanted.served.version.sunset
+    if sunset is not None and sunset <= wanted.now.date():
+        return None
+    try:
+        decision = decide(service, wanted, before.manifest)
+    except EndpointsError:
+        return None
+    if decision.source != before.source:
+        return None
+    if live is None:
+        return asset_facts(wanted, decision)
+    return live_facts(wanted, decision, live, cached=True)
 
 
 def _promise_left(wanted: Wanted, decision: Decision) -> float:
@@ -389,7 +442,9 @@ async def _live(
     """Answer from ClickHouse, or from the older asset where ClickHouse is slow or fails and there is one."""
     version, question = wanted.served.version, _question(service, request, wanted, decision)
     if wanted.asked.refresh == "cache" and (kept := service.live.kept(question.key)) is not None:
-        return await _live_answer(service, request, trail, wanted, decision, kept, cached=True)
+        return await _live_answer(
+            service, request, trail, wanted, decision, (question.key, kept), cached=True
+        )
     begun = perf_counter()
     patience = service.settings.live_wait if decision.fallback else None
     try:
@@ -407,7 +462,7 @@ async def _live(
                 raise error from None
         live = await _until_gone(request, service.live.fetch(question))
     wanted.timed("live", begun)
-    return await _live_answer(service, request, trail, wanted, decision, live, cached=False)
+    return await _live_answer(service, request, trail, wanted, decision, (question.key, live), cached=False)
 
 
 async def _live_answer(
@@ -416,15 +471,17 @@ async def _live_answer(
     trail: Trail,
     wanted: Wanted,
     decision: Decision,
-    live: LiveRows,
+    live: tuple[Key, LiveRows],
     *,
     cached: bool,
 ) -> Answer:
-    facts = live_facts(wanted, decision, live, cached=cached)
+    facts = live_facts(wanted, decision, live[1], cached=cached)
     if (known := _known(service, request, trail, wanted, facts)) is not None:
+        if cached:
+            _learn(service, request, wanted, decision, known, live)
         return known
     trail.cached = cached
-    return await _encoded(service, trail, wanted, facts, live.rows)
+    return await _encoded(service, trail, wanted, facts, live[1].rows)
 
 
 def live_facts(wanted: Wanted, decision: Decision, live: LiveRows, *, cached: bool) -> Facts:
@@ -476,7 +533,7 @@ async def _encoded(service: Service, trail: Trail, wanted: Wanted, facts: Facts,
     name = identity(wanted, facts)
     # Whoever asks after a live run hears that it is reused; what is sent in parts is not kept.
     if encoded.parts is None and (facts.source != "live" or facts.is_cached):
-        service.results.put(_kept_as(name, wanted, facts, personal=encoded.personal), encoded)
+        service.results.put(kept_as(name, wanted, facts, personal=encoded.personal), encoded)
     trail.facts, trail.rows = facts, encoded.rows
     sent = [*headers(wanted, facts, etag(name)), *encoded.headers]
     return Answer(200, sent, encoded.body, encoded.parts)

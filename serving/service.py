@@ -29,6 +29,7 @@ from serving.assets import Assets
 from serving.auth import KeyRing, Principal
 from serving.clock import Clock
 from serving.journal import Journal
+from serving.lane import Lane
 from serving.limits import Limits
 from serving.live import LiveRuns
 from serving.loaded import Loaded
@@ -74,6 +75,7 @@ class Service:
         )
         self.limits = Limits(settings)
         self.pulse = Pulse(warehouse)
+        self.lane = Lane(self)
         self._columns = _Columns(warehouse)
 
     @staticmethod

@@ -94,6 +94,20 @@ versions:
             " WHERE customer_id = {customer_id:String} AND day >= {since:Date} GROUP BY event ORDER BY event"
         },
     ),
+    "recent": (
+        """
+current: 1
+versions:
+  1:
+    variables: {since: {default: "today - 30d"}, customer_id: {default: acme}}
+    freshness: 1h
+    materialize: {schedule: hourly}
+""",
+        {
+            1: "SELECT event, count() AS events FROM events WHERE customer_id = {customer_id:String}"
+            " AND day >= {since:Date} GROUP BY event ORDER BY event"
+        },
+    ),
     "weekly": (
         "current: 1\nversions: {1: {variables: {since: {bucket: week}}, materialize: {schedule: hourly}}}\n",
         {
