@@ -72,15 +72,26 @@ EXACT = (
     "sumIf(i, x > 20)", "quantileExact(0.5)(x)", "max(n)", "min(d)", "minIf(x, flag)", "count(DISTINCT g)",
     "sum(m)", "count(m)", "avg(price)", "groupBitXor(x)", "uniqCombined(id)", "sum(price)",
 )  # fmt: skip
-ANY_AGGREGATE = (
-    *EXACT,
-    "sum(f)",
-    "avg(f)",
-    "uniqUpTo(3)(t.k)",
-    "topK(1)(1)",
-    "argMax(id, (x, id))",
-    "length(groupArray(x))",
-)
+# Merged from states to the last bit: the floats of the data are sums of a few powers of two.
+MERGED = (
+    "sum(f)", "avg(f)", "min(f)", "avg(x / 8)", "varPop(x)", "stddevSamp(i)", "corr(x, i)", "sumCount(f)",
+    "avgWeighted(x, id)", "uniqUpTo(3)(t.k)", "uniqCombined64(t.k)", "topK(1)(1)", "argMax(id, (x, id))",
+    "argMin(t.k, id)", "argMax(m, id)", "length(groupArray(x))", "arraySort(groupUniqArray(x))",
+    "arraySort(groupArrayIf(i, flag))", "quantile(0.9)(x)", "quantileTiming(0.5)(id)", "median(x)",
+    "quantileExactLow(0.3)(toDate(ts))", "quantilesExactWeighted(0.1, 0.9)(x, id)", "quantileBFloat16(0.5)(x)",
+    "quantileDD(0.01, 0.5)(x)", "groupArraySorted(3)(x)", "groupBitmap(id)", "groupBitAnd(id)",
+    "sumMap([g], [x])", "sumMap(map(g, x))", "minMap([i], [x])", "sumForEach([x, i])", "uniqArray(tags)",
+    "sumArray([x, i])", "sumOrNull(x)", "sumOrNullIf(x, x > 45)", "avgOrNull(m)", "minOrDefault(x)",
+    "maxIf(n, flag)", "sumDistinct(x)", "sum(DISTINCT i)", "avg(x) FILTER (WHERE flag)", "sumArgMax(x, i)",
+    "count() FILTER (WHERE x > 40)", "sumResample(0, 50, 25)(x, x)", "any(7)", "anyLast(length(''))",
+    "windowFunnel(9000)(toDateTime(ts), x > 5, x > 20, flag)", "retention(x > 5, x > 20, flag)",
+    "sequenceMatch('(?1).*(?2)')(toDateTime(id), x > 30, x < 20)", "sparkbar(5)(id, x)",
+    "maxIntersections(x, x + 3)", "intervalLengthSum(x, x + 3)", "groupArrayIntersect(tags)[1]",
+)  # fmt: skip
+CLOCKS = (
+    "ts < now()", "d <= today()", "toDate(ts) >= yesterday()", "dateDiff('hour', ts, now()) > 3",
+    "ts > now64(6) - INTERVAL 20 HOUR",
+)  # fmt: skip
 WINDOWS = (
     "row_number() OVER (PARTITION BY g ORDER BY x, id)",
     "sum(x) OVER (ORDER BY id)",
@@ -100,6 +111,7 @@ class Draft:
     limits: bool = True
     buckets: dict[str, str] = field(default_factory=dict)
     within: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    as_of: bool = False
 
     def variable(self, type_text: str, values: tuple[object, ...]) -> str:
         name = f"v{len(self.values)}"
@@ -114,14 +126,15 @@ class Draft:
 def generate(seed: int) -> Case:
     """The case of that seed."""
     chance = random.Random(seed)
-    draft = Draft(chance)
+    draft = Draft(chance, as_of=chance.random() < 0.15)
     shape: Callable[[Draft], str] = chance.choices(
         (_rows, _groups, _totals, _nested, _united), (5, 8, 2, 4, 3)
     )[0]
     sql = shape(draft)
     given = [draft.given() for _ in range(2)]
     unaligned = [one | {name: chance.choice(draft.within[name])} for one in given for name in draft.buckets]
-    return Case(sql, given, frozenset(draft.optional), draft.buckets, unaligned)
+    clock = "as_of" if draft.as_of else None
+    return Case(sql, given, frozenset(draft.optional), draft.buckets, unaligned, clock)
 
 
 def _rows(draft: Draft) -> str:
@@ -137,6 +150,8 @@ def _rows(draft: Draft) -> str:
     source = chance.choice(SOURCES)
     if chance.random() < 0.25 and "ARRAY JOIN" not in source:  # which repeats ids: ties that no one orders
         items.append(f"{chance.choice(WINDOWS)} AS w1")
+    if draft.as_of and chance.random() < 0.5:
+        items.append(chance.choice(("dateDiff('minute', ts, now()) AS age", "now64(6)", "toHour(now())")))
     if chance.random() < 0.1:
         items.append(f"x * {draft.variable('Int64', (-1, 0, 3))} AS y1")
     distinct = "DISTINCT " if chance.random() < 0.2 else ""
@@ -150,7 +165,7 @@ def _groups(draft: Draft) -> str:
     keys = chance.sample(KEYS_OF_GROUPS, chance.randrange(1, 4))
     named = [(key, f"key{number}") for number, key in enumerate(keys)]
     shown = [pair for pair in named if chance.random() < 0.85]
-    aggregates = chance.sample(ANY_AGGREGATE if chance.random() < 0.3 else EXACT, chance.randrange(1, 4))
+    aggregates = chance.sample(_aggregates(draft), chance.randrange(1, 4))
     items = [f"{key} AS {name}" if chance.random() < 0.8 else f"({key}) AS {name}" for key, name in shown]
     items += [f"{call} AS a{number}" for number, call in enumerate(aggregates)]
     if chance.random() < 0.3:
@@ -173,11 +188,16 @@ def _groups(draft: Draft) -> str:
     )
 
 
+def _aggregates(draft: Draft) -> tuple[str, ...]:
+    """Those to draw from: often the plain ones alone, which merge as they are."""
+    clocked = ("countIf(ts < now())", "max(toDate(ts) = today())") if draft.as_of else ()
+    return (*EXACT, *MERGED, *clocked) if draft.chance.random() < 0.6 else (*EXACT, *clocked)
+
+
 def _totals(draft: Draft) -> str:
     chance = draft.chance
-    items = [
-        f"{call} AS a{number}" for number, call in enumerate(chance.sample(EXACT, chance.randrange(1, 5)))
-    ]
+    drawn = chance.sample(_aggregates(draft), chance.randrange(1, 5))
+    items = [f"{call} AS a{number}" for number, call in enumerate(drawn)]
     return f"SELECT {', '.join(items)} FROM {chance.choice(SOURCES)}{_where(draft)}"
 
 
@@ -253,6 +273,11 @@ def _where(draft: Draft, prefer: list[str] | None = None) -> str:
         parts.append("x < 45")
     if chance.random() < 0.25:
         parts += _bucketed(draft)
+    if draft.as_of:
+        if chance.random() < 0.4:
+            parts.append(f"ts >= now() - INTERVAL {draft.variable('UInt16', (0, 5, 20, 500))} HOUR")
+        else:
+            parts.append(chance.choice(CLOCKS))
     chance.shuffle(parts)
     return " WHERE " + " AND ".join(parts)
 
