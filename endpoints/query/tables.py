@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from endpoints.query.lexer import Token, significant, tokenize
+from endpoints.query.structure import closing
 
 _OPENS_QUERY: Final = {"SELECT", "WITH", "FROM"}
 _ENDS_FROM: Final = {
@@ -68,11 +69,11 @@ class _Brackets:
 def tables(sql: str) -> tuple[Table, ...]:
     """The tables that a query reads, sorted; neither functions nor what its own WITH defines."""
     tokens = significant(tokenize(sql))
-    own = _with_names(tokens)
+    own = tuple(_with_names(tokens))
     found = set()
     for index in _places(tokens):
         table = _table_at(tokens, index)
-        if table is not None and not (table.database == "" and table.name in own):
+        if table is not None and not (table.database == "" and any(o.hides(table.name, index) for o in own)):
             found.add(table)
     return tuple(sorted(found, key=str))
 
@@ -165,16 +166,46 @@ def _table_at(tokens: Sequence[Token], index: int) -> Table | None:
     return Table(".".join(names[:-1]), names[-1])
 
 
-def _with_names(tokens: Sequence[Token]) -> set[str]:
-    """The names that WITH gives to subqueries: `name AS (SELECT`."""
-    return {
-        token.name
-        for index, token in enumerate(tokens[:-3])
-        if token.name
-        and _word(tokens, index + 1) == "AS"
-        and tokens[index + 2].text == "("
-        and _word(tokens, index + 3) in (*_OPENS_QUERY, "")
-    }
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """A name that WITH gives to a subquery: from `first` up to `last` it hides a table so called, but within
+    the subquery itself, `body`, unless that is recursive.
+    """
+
+    name: str
+    first: int
+    last: int
+    body: range
+
+    def hides(self, name: str, index: int) -> bool:
+        return name == self.name and self.first <= index < self.last and index not in self.body
+
+
+def _with_names(tokens: Sequence[Token]) -> Iterator[_Own]:
+    """The names that WITH gives to subqueries, `name AS (SELECT`, each with where it holds: in the SELECT of
+    that WITH and in all that is in its brackets, the WITH's other subqueries included.
+    """
+    levels = [(0, len(tokens))]  # where the WITH of each level of brackets stands, and where the level ends
+    for index, token in enumerate(tokens):
+        if token.text in ("(", "["):
+            levels.append((index, closing(tokens, index)))
+        elif token.text in (")", "]"):
+            levels = levels[:-1] or levels
+        elif token.word == "WITH":
+            levels[-1] = (index, levels[-1][1])
+        elif token.name and _word(tokens, index + 1) == "AS" and _opens_query(tokens, index + 2):
+            first, last = levels[-1]
+            recursive = _word(tokens, first + 1) == "RECURSIVE"
+            body = range(0) if recursive else range(index + 2, closing(tokens, index + 2))
+            yield _Own(token.name, first, last, body)
+
+
+def _opens_query(tokens: Sequence[Token], index: int) -> bool:
+    return (
+        index + 1 < len(tokens)
+        and tokens[index].text == "("
+        and _word(tokens, index + 1) in (*_OPENS_QUERY, "")
+    )
 
 
 def _is_distinct_from(tokens: Sequence[Token], index: int) -> bool:

@@ -60,12 +60,12 @@ def check_plan(
         live = warehouse.describe(live_example(version))
     except BadQuery as error:
         return Refused((refusal("query", 1, str(error)),))
-    if wrong := [*_unstorable(live)]:
+    if wrong := [*_mixed(plan, live)] or [*_unstorable(live)]:
         return Refused(tuple(wrong))
     try:
         planned, stored = _described(version, warehouse, tuple(column.name for column in live))
     except BadQuery as error:
-        return Refused((refusal("unplannable", 1, str(error)),))
+        return Refused((*_apart(plan, warehouse),) or (refusal("unplannable", 1, str(error)),))
     if isinstance(planned, Refused):
         return planned
     kept = live if planned.finish is None else ()
@@ -131,6 +131,23 @@ def _unstorable(columns: tuple[Column, ...]) -> Iterator[Refusal]:
         check_storable(columns)
     except (UnsupportedType, BadQuery) as error:
         yield refusal("unstorable", 1, str(error))
+
+
+def _mixed(plan: Plan, live: tuple[Column, ...]) -> Iterator[Refusal]:
+    """Columns that are Variants because the SELECTs of a UNION have them in types without a common one."""
+    for column in live if plan.branches else ():
+        if column.type.base.name == "Variant":
+            yield refusal("union_types", 1, f"column {column.name!r} is a {column.type}")
+
+
+def _apart(plan: Plan, warehouse: Warehouse) -> Iterator[Refusal]:
+    """Dimensions that the SELECTs of a UNION have in different types, where these cannot be joined."""
+    described = [warehouse.describe(Statement(branch.materialize_sql)) for branch in plan.branches]
+    for dimension in plan.dimensions if plan.branches else ():
+        held = [c.type.base.text for columns in described for c in columns if c.name == dimension.column]
+        if len(set(held)) > 1:
+            said = f"{{{dimension.variable}}} is compared with {' and '.join(dict.fromkeys(held))}"
+            yield refusal("union_types", dimension.line, said)
 
 
 def _unstorable_dimensions(plan: Plan, stored: tuple[Column, ...]) -> Iterator[Refusal]:

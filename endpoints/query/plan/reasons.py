@@ -55,6 +55,10 @@ REASONS: dict[str, tuple[str, str]] = {
         "Write `expression = {{variable:Type}}` in the WHERE of every SELECT, for the same variables, none "
         "optional, and GROUP BY where rows are aggregated.",
     ),
+    "union_types": (
+        "the SELECTs of a UNION have types without a common one: {what}",
+        "Give both one type, such as accurateCastOrNull(column, 'Int64') for UInt64 beside signed integers.",
+    ),
     "with_totals": (
         "WITH TOTALS has no place in an answer's rows",
         "Ask for the totals in an endpoint of their own.",
