@@ -176,6 +176,17 @@ versions:
 """,
         {1: "SELECT throwIf(number = {at:UInt32}, 'a secret in the engine text') AS t FROM numbers(10)"},
     ),
+    "say": (
+        "current: 1\nversions: {1: {cache: 0s}}\n",
+        {1: "SELECT {text:String} AS text"},
+    ),
+    "list": (
+        "current: 1\nversions: {1: {cache: 0s}}\n",
+        {
+            1: "SELECT i, text FROM (SELECT arrayJoin(arrayEnumerate({texts:Array(String)})) AS i,"
+            " ({texts:Array(String)})[i] AS text) ORDER BY i"
+        },
+    ),
     "rated": (
         "current: 1\nversions: {1: {limits: {rate: 3/minute}}}\n",
         {1: "SELECT {n:UInt8} AS n"},
@@ -334,7 +345,7 @@ def make_stand(
         live_concurrency=2,
         live_queue=2,
         live_wait=timedelta(seconds=live_wait),
-        **{"rate": "100000/minute", "live_rate": "100000/minute", "refresh_rate": "100000/minute", **others},
+        **{**dict.fromkeys(("rate", "subject_rate", "live_rate", "refresh_rate"), "100000/minute"), **others},
     )
     return Stand(settings, CountingWarehouse(warehouse))
 
