@@ -69,25 +69,22 @@ class _Brackets:
 def tables(sql: str) -> tuple[Table, ...]:
     """The tables that a query reads, sorted; neither functions nor what its own WITH defines."""
     tokens = significant(tokenize(sql))
-    own = tuple(_with_names(tokens))
-    found = set()
-    for index in _places(tokens):
-        table = _table_at(tokens, index)
-        if table is not None and not (table.database == "" and any(o.hides(table.name, index) for o in own)):
-            found.add(table)
-    return tuple(sorted(found, key=str))
+    return tuple(sorted({table for _, table in _tables_at(tokens)}, key=str))
 
 
 def reads(sql: str) -> tuple[Read, ...]:
     """Every place at which a query reads a table, in the order of its text."""
     tokens = significant(tokenize(sql))
-    own = _with_names(tokens)
-    found = []
+    return tuple(_read(tokens, index, table) for index, table in _tables_at(tokens))
+
+
+def _tables_at(tokens: Sequence[Token]) -> Iterator[tuple[int, Table]]:
+    """The places at which tables are read, in the order of the text."""
+    own = tuple(_with_names(tokens))
     for index in sorted(set(_places(tokens))):
         table = _table_at(tokens, index)
-        if table is not None and not (table.database == "" and table.name in own):
-            found.append(_read(tokens, index, table))
-    return tuple(found)
+        if table is not None and not (table.database == "" and any(o.hides(table.name, index) for o in own)):
+            yield index, table
 
 
 def _read(tokens: Sequence[Token], index: int, table: Table) -> Read:
