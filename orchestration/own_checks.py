@@ -90,7 +90,7 @@ def check_rows(
             (scratch.path / f"{number}.rows").symlink_to(file.resolve())
         given = RowsFile(ROWS_TABLE, structure(rows.columns), scratch.path / "*.rows", rows.timezone)
         with closing(EmbeddedWarehouse(scratch.path, workers=1)) as embedded:
-            return _run(own, lambda sql: embedded.run(Statement(_over(sql, rows)), _CAPS, rows=given))
+            return _run(own, lambda sql: embedded.run(Statement(_over(sql, rows)), _CAPS, rows=[given]))
 
 
 def seek_variables(plan: Plan) -> dict[str, str]:

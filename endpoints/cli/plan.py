@@ -112,7 +112,6 @@ def describe(version: Version, made: Plan | Refused) -> Described:
             "materialize_sql": None,
             "read": {},
         }
-    states = made.finish.states if made.finish else ()
     return {
         **identity,
         "materializable": True,
@@ -131,14 +130,23 @@ def describe(version: Version, made: Plan | Refused) -> Described:
             "columns": [
                 {"column": d.column, "expression": d.expression, "stored": d.stored} for d in made.dimensions
             ],
-            "seek": [d.column for d in made.seek],
-            "conditions": [c.sql for c in made.conditions],
-            "states": [{"aggregate": s.written, "stored": s.stored, "merged": s.merges} for s in states],
+            **_stored(made),
             "limit": made.cut.limit,
             "offset": made.cut.offset,
-            "finish_sql": made.finish_sql,
+            "parts": [{"materialize_sql": part.materialize_sql, **_stored(part)} for part in made.parts],
             "notes": list(changing(version.sql, made.floats).notes),
         },
+    }
+
+
+def _stored(made: Plan) -> Described:
+    """How the rows of a stored SELECT are found and made into its answer."""
+    states = made.finish.states if made.finish else ()
+    return {
+        "seek": [d.column for d in made.seek],
+        "conditions": [c.sql for c in made.conditions],
+        "states": [{"aggregate": s.written, "stored": s.stored, "merged": s.merges} for s in states],
+        "finish_sql": made.finish_sql,
     }
 
 
@@ -170,6 +178,7 @@ def _show_plan(described: Described) -> None:
         how = f", stored as {stored}" if stored else ""
         if dimension.get("bucket"):
             how = f", stored by the {dimension['bucket']}: a value within one runs live"
+        how = "" if read["parts"] else how
         how += ": rows are sorted by it, a call reads its value's" if stored in read["seek"] else ""
         said = f"{dimension['expression']} {dimension['operator']} {{{dimension['variable']}}}"
         click.echo(f"  dimension: {said}{how}")
@@ -179,6 +188,9 @@ def _show_plan(described: Described) -> None:
         )
     for note in read["notes"]:
         click.echo(f"  note: {note}")
+    if read["parts"]:
+        _show_parts(read)
+        return
     _show_sql("Materialized by:", described["materialize_sql"])
     if read["finish_sql"]:
         asked = "".join(f"\n  AND {condition}" for condition in read["conditions"]).removeprefix("\n  AND ")
@@ -186,6 +198,16 @@ def _show_plan(described: Described) -> None:
         _show_sql(where or "Finished by, when read:", read["finish_sql"])
     elif read["conditions"]:
         _show_sql("Rows are kept, when read, where:", "\nAND ".join(read["conditions"]))
+
+
+def _show_parts(read: Described) -> None:
+    """The SELECTs that are stored side by side, and what puts their answers together."""
+    for number, part in enumerate(read["parts"]):
+        _show_sql(f"Materialized, part {number}, by:", part["materialize_sql"])
+        asked = [f"{column} = its variable" for column in part["seek"]] + part["conditions"]
+        where = f" where {' AND '.join(asked)}" if asked else ""
+        _show_sql(f"Read as __asset{number}, over its rows{where}, by:", part["finish_sql"])
+    _show_sql("Finished by, when read:", read["finish_sql"])
 
 
 def _show_sql(title: str, sql: str) -> None:

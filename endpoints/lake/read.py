@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
 import pyarrow as pa
 
+from endpoints.definition.model import Version
 from endpoints.errors import Corrupt, Unservable, WarehouseError
 from endpoints.lake.files import FileCache
 from endpoints.lake.filter import bound_values, check_aligned, request_filter, scalar_of
@@ -17,9 +18,19 @@ from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
 from endpoints.lake.merge import Merge
 from endpoints.lake.rows import RowGroups, Sought
 from endpoints.query.bind import Bound
-from endpoints.query.plan import Cut, Plan, plan_at
+from endpoints.query.ordering import ordered
+from endpoints.query.plan import Condition, Cut, Plan, plan_at
+from endpoints.query.plan.check import live_example
 from endpoints.query.plan.conditions import ARROW_ORDER
-from endpoints.query.plan.reading import finishing, parameters, rows_columns, variables_of
+from endpoints.query.plan.model import PART, stored_name
+from endpoints.query.plan.reading import (
+    asked_of,
+    finishing,
+    parameters,
+    stored_parts,
+    try_finish,
+    variables_of,
+)
 from endpoints.rows import Rows
 from endpoints.spool import Spool, spool_in_temporary_folder
 from endpoints.types import ClickHouseType, Column, storage_schema
@@ -81,6 +92,7 @@ class AssetReader:
         pa.scalar(0)  # with its first value pyarrow imports pandas, for up to half a second: not in a request
         self._finisher = finisher or Finisher()
         self._spool = spool
+        self._widths: dict[str, int] = {}
 
     @property
     def held_bytes(self) -> int:
@@ -115,7 +127,8 @@ class AssetReader:
         """
         asset = _asset(manifest, plan, bound, partitions)
         plan = plan_at(plan, bound.version.clock, asset.as_of)
-        check_aligned(plan.conditions, asset.columns, bound, manifest.server.timezone)
+        for part, stored in stored_parts(plan, asset.columns):
+            check_aligned(part.conditions, stored, bound, manifest.server.timezone)
         page = max_rows if limit is None else min(limit, max_rows)
         if plan.finish is not None:
             columns, answer = self._finished(asset, plan, bound)
@@ -201,18 +214,59 @@ class AssetReader:
 
     def _finished(self, asset: _Asset, plan: Plan, bound: Bound) -> tuple[tuple[Column, ...], pa.Table]:
         """The whole answer, which ClickHouse makes of the rows of the key."""
-        columns, state_types = rows_columns(plan, asset.columns)
-        types, timezone = {column.name: column.type for column in columns}, asset.manifest.server.timezone
-        sought = _sought(types, plan, bound)
-        asked = request_filter(plan.conditions, types, bound, timezone)
+        assert plan.finish is not None
+        asked, tables, room = [], {}, FINISH_BYTES
+        for number, (part, stored) in enumerate(stored_parts(plan, asset.columns)):
+            place = number if plan.parts else None
+            rows, conditions = self._selected(asset, part, stored, bound, place, room)
+            asked.append(asked_of(part, stored, place, conditions))
+            columns = asked[-1].columns
+            tables[asked[-1].table] = columns, rows.rename_columns([column.name for column in columns])
+            room -= rows.nbytes
+        used = parameters(variables_of(plan, asked), bound_values(bound))
+        sql = finishing(plan.finish.sql, asked, bound.absent)
+        if plan.finish.width is None:
+            sql = ordered(sql, self._width(plan, bound.version, asset)).sql
+        timezone, caps = asset.manifest.server.timezone, Caps(timeout=bound.version.limits.timeout)
+        try:
+            return self._finisher.run_over(Statement(sql, used), tables, timezone=timezone, caps=caps)
+        except WarehouseError as error:
+            raise Unservable(str(error)) from error
+
+    def _selected(
+        self,
+        asset: _Asset,
+        part: Plan,
+        stored: Sequence[Column],
+        bound: Bound,
+        number: int | None,
+        room: int,
+    ) -> tuple[pa.Table, Sequence[Condition]]:
+        """One stored SELECT's rows of the key, in up to `room` bytes, and what Arrow has not filtered by."""
+        types, names = {column.name: column.type for column in stored}, [column.name for column in stored]
+        sought = _sought(types, part, bound)
+        asked = request_filter(part.conditions, types, bound, asset.manifest.server.timezone)
+        if sought is not None and number is not None:
+            sought = (_part(number), *(replace(s, column=stored_name(number, s.column)) for s in sought))
         found = () if sought is None else self._seek(asset.manifest, asset.entries, sought)
-        kept = _within(asked.compare(piece.load()) for piece in found)
-        rows = pa.concat_tables(kept) if kept else storage_schema(asset.columns).empty_table()
-        given = rows.rename_columns([column.name for column in columns])
-        used = parameters(variables_of(plan, asked.evaluated), bound_values(bound))
-        statement = Statement(finishing(plan, asked.evaluated, state_types), used)
-        caps = Caps(timeout=bound.version.limits.timeout)
-        return self._run(statement, columns, given, timezone=timezone, caps=caps)
+        loaded = (piece.load() for piece in found)
+        if number is not None:
+            own = [stored_name(number, name) for name in names]
+            loaded = (rows.select(own).rename_columns(names) for rows in loaded)
+        kept = _within((asked.compare(rows) for rows in loaded), room)
+        rows = pa.concat_tables(kept) if kept else storage_schema(stored).empty_table()
+        return rows, asked.evaluated
+
+    def _width(self, plan: Plan, version: Version, asset: _Asset) -> int:
+        """How many columns the answer has, where the query's text does not tell; asked once."""
+        key = f"{asset.manifest.endpoint}@{asset.manifest.version} {version.fingerprint}"
+        if key not in self._widths:
+            try:
+                answered = try_finish(plan, live_example(version), asset.columns, self._finisher)
+            except WarehouseError as error:
+                raise Unservable(str(error)) from error
+            self._widths[key] = len(answered)
+        return self._widths[key]
 
     def _run(
         self, statement: Statement, columns: Sequence[Column], rows: pa.Table, *, timezone: str, caps: Caps
@@ -258,23 +312,29 @@ def _asset(manifest: Manifest, plan: Plan, bound: Bound, touched: Collection[str
     return _Asset(manifest, entries, columns, some[0].as_of)
 
 
-def _within(pieces: Iterable[pa.Table]) -> list[pa.Table]:
-    """The pieces, which together may take `FINISH_BYTES`."""
+def _within(pieces: Iterable[pa.Table], room: int = FINISH_BYTES) -> list[pa.Table]:
+    """The pieces, which together may take `room` bytes."""
     kept, size = [], 0
     for rows in pieces:
         kept.append(rows)
         size += rows.nbytes
-        if size > FINISH_BYTES:
+        if size > room:
             raise Unservable(f"more than {FINISH_BYTES} bytes of rows would have to be put together")
     return kept
 
 
 def _result_columns(asset: _Asset, plan: Plan) -> tuple[Column, ...]:
     """The columns that callers see: all but the plan's hidden ones, which come last."""
+    if plan.parts and asset.columns[:1] and asset.columns[0].name == PART:
+        return ()
     columns, width = asset.columns, len(asset.columns) - len(plan.hidden)
     if tuple(column.name.partition(" ")[0] for column in columns[max(0, width) :]) != plan.hidden:
         raise Corrupt(f"snapshot {asset.manifest.number}", "was made by another plan")
     return columns[:width]
+
+
+def _part(number: int) -> Sought:
+    return Sought(PART, pa.scalar(number, pa.uint8()), ordered=True)
 
 
 def _window(cut: Cut, bound: Bound, page: int, offset: int) -> _Window:

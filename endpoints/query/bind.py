@@ -188,7 +188,7 @@ def live_statement(
     `clock: as_of`, its clock functions say `bound.now`. Of a version with partitions it
     reads those that have begun; `slice_bounds` are those of one of them instead.
     """
-    sql = _without(bounded_sql(bound.version), bound.absent)
+    sql = without(bounded_sql(bound.version), bound.absent)
     now = bound.now or datetime.now(UTC)
     sliced = all_bounds(bound.version, now) if slice_bounds is None else slice_bounds
     if total_order is not None:
@@ -208,7 +208,7 @@ def count_statement(bound: Bound) -> Statement:
 
 
 @lru_cache(maxsize=1024)
-def _without(sql: str, absent: frozenset[str]) -> str:
+def without(sql: str, absent: frozenset[str]) -> str:
     """The text with the conjuncts of those variables replaced by 1, and without a `;` at its end."""
     edits = {}
     for placeholder in placeholders(sql):

@@ -25,6 +25,7 @@ _AFTER_TABLE: Final = _ENDS_FROM | {
     *("SEMI", "ANTI", "GLOBAL", "PASTE", "ARRAY", "ON", "FETCH", "INTO", "STREAM"),
 }
 """What stands behind a table and is no alias of it."""
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,26 @@ def _read(tokens: Sequence[Token], index: int, table: Table) -> Read:
         last, alias = last + 1, tokens[last + 1].name
     in_from = tokens[index - 1].word != "IN"
     return Read(table, alias, first.start, tokens[last].end, first.line, _word(tokens, last + 1), in_from)
+
+
+def table_functions(sql: str) -> tuple[str, ...]:
+    """The functions that a query reads as tables, in lower case, sorted: `numbers`, `file`."""
+    tokens = significant(tokenize(sql))
+    found = (i for i in _places(tokens) if i + 1 < len(tokens) and tokens[i + 1].text == "(")
+    return tuple(
+        sorted({tokens[i].name.lower() for i in found if tokens[i].name and tokens[i - 1].word != "IN"})
+    )
+
+
+def table_spans(tokens: Sequence[Token]) -> tuple[Span, ...]:
+    """Where tables are named, as (first, last) indexes of tokens; those that WITH makes are among them."""
+    found = []
+    for index in _places(tokens):
+        table = _table_at(tokens, index)
+        if table is not None:
+            parts = str(table).count(".") + 1
+            found.append((index, index + 2 * parts - 1))
+    return tuple(found)
 
 
 def bounding_tables(sql: str) -> tuple[Table, ...]:

@@ -10,7 +10,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from pathlib import Path
@@ -76,7 +76,7 @@ class EmbeddedWarehouse:
         caps: Caps,
         *,
         query_id: str | None = None,
-        rows: RowsFile | None = None,
+        rows: Sequence[RowsFile] = (),
     ) -> EmbeddedResult:
         """Start a query, once a worker is free; waits for one as long as `caps.timeout`."""
         result = self._start(statement, caps, self._queries, query_id=query_id, rows=rows)
@@ -103,7 +103,7 @@ class EmbeddedWarehouse:
         *,
         query_id: str | None = None,
         run: bool = True,
-        rows: RowsFile | None = None,
+        rows: Sequence[RowsFile] = (),
     ) -> EmbeddedResult:
         if not self.folder.is_dir():
             raise WarehouseUnavailable(
@@ -242,18 +242,15 @@ class _Pool:
         worker.close()
 
 
-def _request(statement: Statement, caps: Caps, *, run: bool, rows: RowsFile | None) -> dict[str, Any]:
+def _request(statement: Statement, caps: Caps, *, run: bool, rows: Sequence[RowsFile]) -> dict[str, Any]:
     sql = without_semicolon(statement.sql)
     settings = [f"{name} = {value}" for name, value in own_settings(sql)]
-    if rows is not None:
-        settings.append(f"session_timezone = '{rows.timezone}'")
+    settings += [f"session_timezone = '{zone}'" for zone in {file.timezone for file in rows}]
     return {
         "sql": sql if run else None,
         "describe": describe_sql(sql),
         "parameters": {name: render_parameter(t, value) for name, (t, value) in statement.parameters.items()},
         "settings": ", ".join(settings),
-        "rows": None
-        if rows is None
-        else {"table": rows.table, "structure": rows.structure, "path": str(rows.path)},
+        "rows": [{"table": file.table, "structure": file.structure, "path": str(file.path)} for file in rows],
         "caps": ", ".join(f"{name} = {value!r}" for name, value in caps.settings().items()),
     }

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,10 +21,12 @@ from endpoints.warehouse.embedded import EmbeddedWarehouse, RowsFile
 from endpoints.warehouse.protocol import Caps, Statement
 
 ROWS_TABLE = "__rows"
+Tables = Mapping[str, tuple[Sequence[Column], pa.Table]]
+"""Rows in hand by the name of their table: the columns, and rows in storage form in the same order."""
 
 
 class Finisher:
-    """Runs statements over the table `__rows`. Starts its workers when first used; close it."""
+    """Runs statements over tables of rows in hand. Starts its workers when first used; close it."""
 
     def __init__(self, workers: int = 2) -> None:
         self._workers = workers
@@ -34,12 +37,21 @@ class Finisher:
     def run(
         self, statement: Statement, columns: Sequence[Column], rows: pa.Table, *, timezone: str, caps: Caps
     ) -> tuple[tuple[Column, ...], pa.Table]:
-        """The statement's columns and rows. `rows` are in storage form, in the order of `columns`."""
+        """The statement's columns and rows, over the rows of one table, `__rows`."""
+        return self.run_over(statement, {ROWS_TABLE: (columns, rows)}, timezone=timezone, caps=caps)
+
+    def run_over(
+        self, statement: Statement, tables: Tables, *, timezone: str, caps: Caps
+    ) -> tuple[tuple[Column, ...], pa.Table]:
+        """The statement's columns and rows, over several tables of rows in hand."""
         # In the folder of tables, which is all that a worker may read; by its suffix it is no table of it.
         folder, warehouse = self._started()
-        with tempfile.NamedTemporaryFile(dir=folder, suffix=".rows") as file:
-            pq.write_table(rows, file.name, compression="none", use_dictionary=False)
-            given = RowsFile(ROWS_TABLE, structure(columns), Path(file.name), timezone)
+        with ExitStack() as files:
+            given = []
+            for name, (columns, rows) in tables.items():
+                file = files.enter_context(tempfile.NamedTemporaryFile(dir=folder, suffix=".rows"))
+                pq.write_table(rows, file.name, compression="none", use_dictionary=False)
+                given.append(RowsFile(name, structure(columns), Path(file.name), timezone))
             with warehouse.run(statement, caps, rows=given) as result:
                 batches = list(result)
             return result.columns, pa.Table.from_batches(batches, storage_schema(result.columns))

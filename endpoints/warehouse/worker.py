@@ -28,6 +28,10 @@ REQUEST, STARTED, COLUMNS, BATCH, DONE, FAILED = b"Q", b"S", b"C", b"B", b"D", b
 # Arrow that needs no guessing on the other side: no text that may not be text, nothing packed for a pipe.
 OUTPUT = "output_format_arrow_string_as_string = 0, output_format_arrow_compression_method = 'none'"
 
+# ClickHouse 26.9 remembers which parts of a file a condition matched nowhere, and after a SEMI JOIN, whose
+# filter is made while it runs, remembers it of parts that do match: later queries then lack these rows.
+FORGETFUL = "use_query_condition_cache = 0"
+
 
 def read_frame(stream: BinaryIO) -> tuple[bytes, bytes] | None:
     """The next frame, or None at the end."""
@@ -65,8 +69,8 @@ class Worker:
         """Run one request: STARTED, then COLUMNS, BATCH…, DONE; or FAILED at any place."""
         try:
             self._tables.refresh()
-            if request["rows"] is not None:
-                self._give(**request["rows"])
+            for rows in request["rows"]:
+                self._give(**rows)
             write_frame(self._out, STARTED)
             with self._chdb.Session() as session:
                 self._run(session, request)
@@ -83,7 +87,7 @@ class Worker:
         self._owner.query(f"CREATE OR REPLACE TABLE {table} ({structure}) ENGINE = {engine}")
 
     def _run(self, session: Any, request: dict[str, Any]) -> None:
-        for settings in (request["settings"], f"{OUTPUT}, {request['caps']}, readonly = 1"):
+        for settings in (request["settings"], f"{OUTPUT}, {FORGETFUL}, {request['caps']}, readonly = 1"):
             if settings:
                 session.query(f"SET {settings}")
         described = session.query(request["describe"], "JSONCompactEachRow", params=request["parameters"])

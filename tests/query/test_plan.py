@@ -153,7 +153,8 @@ def test_merging(call: str, merged: str) -> None:
     ],
 )
 def test_what_does_not_merge_is_refused(call: str) -> None:
-    assert refused(f"SELECT g, {call} AS a FROM t WHERE x > {{x:Int64}} GROUP BY g") == ["aggregate"]
+    sql = f"SELECT g, {call} AS a FROM t JOIN u USING k WHERE x > {{x:Int64}} GROUP BY g"
+    assert refused(sql) == ["aggregate"]
 
 
 def test_refusals_say_where_and_what_instead() -> None:
@@ -189,8 +190,9 @@ def test_selects_of_a_union_carry_their_dimensions_in_one_order() -> None:
     assert not plan.distinct
 
 
-def test_a_select_of_a_union_without_the_variable_is_named_by_its_line() -> None:
-    refused = make_plan(version_of("SELECT a FROM t WHERE k = {k:String}\nUNION ALL\nSELECT b FROM u"))
+def test_a_select_of_a_union_that_cannot_be_stored_is_named_by_its_line() -> None:
+    sql = "SELECT a FROM t WHERE k = {k:String}\nUNION ALL\nSELECT count() FROM t JOIN u USING {k:String}"
+    refused = make_plan(version_of(sql))
     assert isinstance(refused, Refused)
     assert [(reason.code, reason.line) for reason in refused.reasons] == [("union_branch", 3)]
 

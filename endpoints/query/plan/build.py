@@ -16,7 +16,8 @@ from endpoints.query.plan.model import Described, Plan, Refusal, Refused
 from endpoints.query.plan.nested import nested
 from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import Source, Unreadable, parse_select, statement
-from endpoints.query.plan.shape import not_reproducible, under_variables
+from endpoints.query.plan.several import several
+from endpoints.query.plan.shape import hidden_names, not_reproducible, under_variables
 from endpoints.query.plan.slices import plan_sliced, sliced_by
 from endpoints.query.plan.united import united
 from endpoints.query.structure import parse
@@ -37,12 +38,15 @@ def _make(version: Version, described: Described | None) -> Plan | Refused:
     """The plan of a query; of one with a slice as if its bounds were variables."""
     try:
         source = Source(version.sql)
-        if reasons := tuple(not_reproducible(source, _has_one_moment(version))):
+        moment = _has_one_moment(version)
+        if reasons := (*not_reproducible(source, moment), *_hidden(version, source)):
             return Refused(reasons)
         if not version.variables:
             return _whole(version, source, described)
         plan = _one_select(version, source, described)
         made = plan if isinstance(plan, Plan) else nested(version, source, described) or plan
+        if isinstance(made, Refused) and not _is_partitioned(version):
+            made = several(version, source, described) or made
         return (
             Refused(reasons) if isinstance(made, Plan) and (reasons := _unbucketed(version, made)) else made
         )
@@ -67,15 +71,23 @@ def _one_select(version: Version, source: Source, described: Described | None) -
     return cut(version, select, described) if carried is None else carried
 
 
+def _hidden(version: Version, source: Source) -> tuple[Refusal, ...]:
+    return tuple(hidden_names(source)) if version.variables else ()
+
+
 def _has_one_moment(version: Version) -> bool:
     """All rows of the asset are of one moment, which the clock can be bound to; partitions have their own."""
-    partitioned = version.materialize is not None and version.materialize.partitions is not None
-    return version.clock is not None and not partitioned
+    return version.clock is not None and not _is_partitioned(version)
+
+
+def _is_partitioned(version: Version) -> bool:
+    return version.materialize is not None and version.materialize.partitions is not None
 
 
 def _unbucketed(version: Version, plan: Plan) -> tuple[Refusal, ...]:
     """Variables with `bucket` that stand anywhere but in a condition that buckets answer."""
-    answered = Counter(name for c in plan.conditions if c.bucket is not None for name in c.variables)
+    conditions = [c for one in (plan, *plan.parts) for c in one.conditions]
+    answered = Counter(name for c in conditions if c.bucket is not None for name in c.variables)
     used = Counter(place.name for place in placeholders(version.sql))
     return tuple(
         refusal("bucket", variable.line, variable.name)

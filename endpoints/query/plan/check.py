@@ -16,8 +16,9 @@ from endpoints.query.plan.conditions import compares_in_arrow, equality_type, ha
 from endpoints.query.plan.functions import adds_floats
 from endpoints.query.plan.model import Condition, Described, Plan, Refusal, Refused
 from endpoints.query.plan.moment import plan_at
-from endpoints.query.plan.reading import try_finish
+from endpoints.query.plan.reading import stored_parts, try_finish
 from endpoints.query.plan.reasons import refusal
+from endpoints.query.plan.several import read_columns, side_by_side
 from endpoints.query.plan.slices import bounds_of, slice_gaps, sliced_column
 from endpoints.query.slices import bounded_sql
 from endpoints.types import ClickHouseType, Column, Value, check_storable, example_value
@@ -28,6 +29,9 @@ FINISH_FROM = (26, 9)
 """The oldest server beside which conditions and finishes have been tested: functions change between
 versions.
 """
+
+MOST_UNSOUGHT = 2_000_000
+"""Rows of one of several stored SELECTs that each request may have to read."""
 
 PLAN_SETTINGS = frozenset({"prefer_column_name_to_alias", "limit", "offset", "additional_result_filter"})
 """Server settings that change what a plan's text means, or cut its rows."""
@@ -70,22 +74,30 @@ def check_plan(
         return planned
     kept = live if planned.finish is None else ()
     named = tuple(column.name.partition(" ")[0] for column in stored[len(kept) :])
-    if not _same(kept, stored[: len(kept)]) or named != planned.hidden:
+    if not planned.parts and (not _same(kept, stored[: len(kept)]) or named != planned.hidden):
         return Refused((refusal("columns", 1),))
     if wrong := [*_unstorable_dimensions(planned, stored)]:
         return Refused(tuple(wrong))
-    wrong = [*_type_gaps(planned, version, stored), *_bucket_gaps(planned, version, warehouse, stored)]
-    wrong += [*_float_rows(planned, version, live, stored), *_slice_gaps(planned, version, warehouse)]
+    wrong = []
+    for part, own in stored_parts(planned, stored):
+        wrong += [*_type_gaps(part, version, own), *_bucket_gaps(part, version, warehouse, own)]
+        wrong += [*_float_rows(part, version, own if planned.parts else live, own)]
+    if planned.parts:
+        wrong += [*_float_rows(planned, version, live, stored)]
+    wrong += [*_slice_gaps(planned, version, warehouse)]
     for branch in planned.branches:  # what they give together may have a wider type than each alone
         own = warehouse.describe(Statement(branch.materialize_sql, bounds_of(version)))
         wrong += [*_type_gaps(branch, version, own), *_float_rows(branch, version, own, own)]
+    if planned.parts and not wrong:
+        wrong += _unsought(planned, warehouse)
     if version.variables and not wrong:
         wrong += _profile(warehouse, _decisive(planned, version, stored))
     if not wrong and _needs_clickhouse(planned, version, stored):
         wrong += _unfinished(planned, version, warehouse, live, stored, finisher)
-    return (
-        Refused(tuple(wrong)) if wrong else replace(planned, width=len(live), floats=_floats(planned, stored))
-    )
+    if wrong:
+        return Refused(tuple(wrong))
+    floats = (written for part, own in stored_parts(planned, stored) for written in _floats(part, own))
+    return replace(planned, width=len(live), floats=tuple(dict.fromkeys(floats)))
 
 
 def _described(
@@ -95,6 +107,8 @@ def _described(
     planned = make_plan(version, Described(names))
     if isinstance(planned, Refused):
         return planned, ()
+    if planned.parts:
+        return _described_parts(planned, version, warehouse)
     if planned.finish is not None and planned.finish.states:
         inner = Statement(planned.finish.inner_sql, bounds_of(version))
         found = {c.name: c.type.text for c in warehouse.describe(inner)}
@@ -103,6 +117,38 @@ def _described(
         assert isinstance(planned, Plan)
     sql = plan_at(planned, version.clock, _OTHER).materialize_sql
     return planned, warehouse.describe(Statement(sql, bounds_of(version)))
+
+
+def _described_parts(
+    planned: Plan, version: Version, warehouse: Warehouse
+) -> tuple[Plan | Refused, tuple[Column, ...]]:
+    """The SQL that stores several SELECTs side by side, which takes the types of their columns."""
+    parts = tuple(_with_state_types(part, version, warehouse) for part in planned.parts)
+    columns = [_read_columns(part, version, _ONE, warehouse) for part in parts]
+    if version.clock and columns != [_read_columns(part, version, _OTHER, warehouse) for part in parts]:
+        return Refused((refusal("columns", 1),)), ()
+    if any(len({column.name for column in own}) < len(own) for own in columns):
+        return Refused((refusal("columns", 1),)), ()
+    if wrong := [reason for own in columns for reason in _unstorable(own)]:
+        return Refused(tuple(wrong)), ()
+    planned = replace(planned, parts=parts, materialize_sql=side_by_side(parts, columns))
+    return planned, warehouse.describe(Statement(plan_at(planned, version.clock, _OTHER).materialize_sql))
+
+
+def _read_columns(part: Plan, version: Version, moment: datetime, warehouse: Warehouse) -> tuple[Column, ...]:
+    sql = plan_at(part, version.clock, moment).materialize_sql
+    return read_columns(part, warehouse.describe(Statement(sql)))
+
+
+def _with_state_types(part: Plan, version: Version, warehouse: Warehouse) -> Plan:
+    finish = plan_at(part, version.clock, _ONE).finish
+    assert part.finish is not None
+    assert finish is not None
+    if not finish.states:
+        return part
+    types = {c.name: c.type.text for c in warehouse.describe(Statement(finish.inner_sql))}
+    states = (replace(s, type_text=types[s.column]) if s.kept_as_state else s for s in part.finish.states)
+    return replace(part, finish=replace(part.finish, states=tuple(states)))
 
 
 def live_example(version: Version) -> Statement:
@@ -165,6 +211,18 @@ def _type_gaps(plan: Plan, version: Version, hidden: tuple[Column, ...]) -> Iter
         variable, found = version.variables[dimension.variable].type, types[dimension.column]
         if not has_exact_equality(found) or equality_type(variable) != equality_type(found):
             yield refusal("type", dimension.line, _gap(dimension.expression, found, variable))
+
+
+def _unsought(plan: Plan, warehouse: Warehouse) -> Iterator[Refusal]:
+    """Stored SELECTs of which each request would read a great many rows."""
+    for part in plan.parts:
+        if part.seek:
+            continue
+        rows = f"(SELECT 1 FROM (\n{part.materialize_sql}\n) LIMIT {MOST_UNSOUGHT + 1})"  # noqa: S608
+        with warehouse.run(Statement(f"SELECT count() FROM {rows}"), Caps()) as result:  # noqa: S608
+            (count,) = [value.as_py() for batch in result for value in batch.column(0)]
+        if count > MOST_UNSOUGHT:
+            yield refusal("unsought", 1, f"{MOST_UNSOUGHT:,}")
 
 
 def _bucket_gaps(
@@ -230,7 +288,8 @@ def _needs_clickhouse(plan: Plan, version: Version, stored: tuple[Column, ...]) 
 def _decisive(plan: Plan, version: Version, stored: tuple[Column, ...]) -> frozenset[str]:
     """The settings under which the plan, or its finish, would not answer as the query does."""
     finished = _needs_clickhouse(plan, version, stored)
-    bucketed = any(condition.bucket is not None for condition in plan.conditions)
+    conditions = [condition for one in (plan, *plan.parts) for condition in one.conditions]
+    bucketed = any(condition.bucket is not None for condition in conditions)
     return (
         PLAN_SETTINGS
         | (FINISH_SETTINGS if finished else frozenset())

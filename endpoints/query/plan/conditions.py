@@ -33,7 +33,8 @@ def conjuncts(select: Select) -> tuple[Conjunct, ...]:
     found = []
     for part in select_conjuncts(select.parts):
         span = source.at(part.start, part.end)
-        if held := source.placeholders(span):
+        if source.waits(span):
+            held = source.placeholders(span)
             names = tuple(dict.fromkeys(read_placeholder(source.tokens[index]).name for index in held))
             found.append(Conjunct(part.clause, span, names, _comparison(source, source.unwrap(span), held)))
     return tuple(found)

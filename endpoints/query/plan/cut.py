@@ -24,7 +24,7 @@ from endpoints.query.plan.merging import NotMergeable, state_of
 from endpoints.query.plan.model import Described, Finish, Plan, Refusal, Refused, State
 from endpoints.query.plan.order import known_width
 from endpoints.query.plan.reasons import refusal
-from endpoints.query.plan.select import ORDER_WORDS, Item, Select, Span
+from endpoints.query.plan.select import ORDER_WORDS, Item, Select, Span, reads_tables
 from endpoints.query.plan.slices import is_slice
 from endpoints.query.plan.terms import Term, calls, insides, names_a_part, reads_rows, terms
 from endpoints.query.variables import read_placeholder
@@ -78,6 +78,7 @@ class _Cutter:
             states=tuple(self.states),
             inner_sql=inner,
             variables=self._variables_above(),
+            width=len(self.select.items),
         )
         return Plan(
             key=self.version.key,
@@ -108,12 +109,9 @@ class _Cutter:
             self._refuse("unreadable", select.whole, "a SELECT without FROM")
         if known_width(select) is None:
             self._refuse("star", select.item_list)
-        if any(self.version.variables[name].optional for name in self._variables_above()):
-            self._refuse("optional_above", select.whole)
         self._check_aliases()
         for body in (select.item_list, *(select.clauses[name] for name in _ABOVE if name in select.clauses)):
-            names_table = any(source.word(i) == "IN" and source.tokens[i + 1].name for i in body)
-            if source.has_word(body, "SELECT") or names_table:
+            if reads_tables(source.text(body)):
                 self._refuse("subquery_above", body)
             if any(source.is_op(index, "->") for index in body):
                 self._refuse("lambda", body)
@@ -182,7 +180,7 @@ class _Cutter:
         source = self.source
         return (
             item.alias is not None
-            and not source.placeholders(item.whole)
+            and not source.waits(item.whole)
             and not source.has_word(item.whole, "OVER")
         )
 
@@ -266,7 +264,7 @@ class _Cutter:
     def _is_plain(self, item: Item) -> bool:
         """The item's value is that of a stored row: nothing in it waits for the request."""
         source = self.source
-        return not source.placeholders(item.expression) and not source.has_word(item.expression, "OVER")
+        return not source.waits(item.expression) and not source.has_word(item.expression, "OVER")
 
     def _elements(self, body: Span) -> None:
         for element in self.source.split(body):
@@ -307,7 +305,7 @@ class _Cutter:
 
     def _is_row_value(self, term: Term) -> bool:
         source = self.source
-        if term.over or source.placeholders(term.span) or not reads_rows(source, term.span):
+        if term.over or source.waits(term.span) or not reads_rows(source, term.span):
             return False
         return self.names.isdisjoint(source.tokens[index].name for index in term.span)
 
@@ -316,7 +314,7 @@ class _Cutter:
         try:
             if not self._waiting.isdisjoint(source.tokens[index].name for index in term.head):
                 self._refuse("alias", term.head)
-            if source.placeholders(term.head):
+            if source.waits(term.head):
                 self._refuse("placeholder_in_aggregate", term.head, source.text(term.head))
                 return
             if not reproducible(term.function or "") and self._reads_in_order():

@@ -39,8 +39,10 @@ def predicates(plan: Plan) -> tuple[Predicate, ...]:
 
     An OR gives one for each of its parts, a range one for each of its ends.
     """
-    found = [Predicate(d.variable, d.expression, d.operator) for d in plan.seek if d.variable is not None]
-    for condition in plan.conditions:
+    plans = (plan, *plan.parts)
+    seek = (dimension for one in plans for dimension in one.seek)
+    found = [Predicate(d.variable, d.expression, d.operator) for d in seek if d.variable is not None]
+    for condition in (condition for one in plans for condition in one.conditions):
         source = Source(condition.written)
         found += _parts(source, Span(0, len(source.tokens)), negated=False)
     return tuple(dict.fromkeys(found))

@@ -8,7 +8,7 @@ from endpoints.query.plan.conditions import Conjunct
 from endpoints.query.plan.edits import lift
 from endpoints.query.plan.model import Condition, Dimension, Refusal
 from endpoints.query.plan.reasons import refusal
-from endpoints.query.plan.select import Select, Span
+from endpoints.query.plan.select import Select, Span, reads_tables
 from endpoints.query.plan.slices import slice_condition
 from endpoints.query.plan.terms import calls, liftable, names_a_part, reads_rows
 
@@ -66,7 +66,7 @@ class Dimensions:
         from_ = self._select.body("FROM")
         called = {(call.function or "").lower() for call in calls(source, span)}
         for code, found in (
-            ("placeholder_in_subquery", source.has_word(span, "SELECT")),
+            ("placeholder_in_subquery", source.has_word(span, "SELECT") and reads_tables(source.text(span))),
             ("prewhere_final", conjunct.clause == "PREWHERE" and from_ and source.has_word(from_, "FINAL")),
             ("array_join", called & {"arrayjoin", "unnest"}),
             ("lambda", any(source.is_op(i, "->") for i in span)),

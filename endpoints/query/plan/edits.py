@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from endpoints.query.lexer import significant, tokenize
 from endpoints.query.plan.select import Source, Span
 from endpoints.query.splice import Edit, splice
 
@@ -46,6 +47,11 @@ def lift(source: Source, span: Span, columns: Mapping[tuple[str, ...], str], lif
     for part in lifted:
         edits.replace(part, columns[source.same(part)])
     return edits.apply(span)
+
+
+def renamed(sql: str, name: str, new: str) -> str:
+    """The text with another name wherever that one stands."""
+    return splice(sql, (Edit(t.start, t.end, new) for t in significant(tokenize(sql)) if t.name == name))
 
 
 def quoted(name: str) -> str:

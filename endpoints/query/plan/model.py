@@ -14,6 +14,9 @@ from typing import Literal
 HIDDEN = "__"
 """Every column a plan adds begins so; a query that uses such names itself is refused."""
 
+PART = "__part"
+"""The first column of an asset that several SELECTs are stored in: the number of a row's SELECT."""
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -114,7 +117,8 @@ class Finish:
     """What runs when rows are read: `sql` is the query's own text above the cut, over a table `__asset`.
 
     `__asset` has the columns `keys`, of the dimensions and of the states, filtered by the conditions.
-    `inner_sql` is what lies below the cut, states not yet in a form that files can hold.
+    `inner_sql` is what lies below the cut, states not yet in a form that files can hold. `width` is None
+    where only ClickHouse knows how many columns the answer has (`SELECT *`): `sql` has no total order yet.
     """
 
     sql: str
@@ -122,6 +126,7 @@ class Finish:
     states: tuple[State, ...]
     inner_sql: str
     variables: tuple[str, ...]
+    width: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,11 @@ class Described:
     state_types: tuple[str, ...] = ()
 
 
+def stored_name(part: int, column: str) -> str:
+    """The name of a part's column beside those of other parts."""
+    return f"{HIDDEN}p{part}_{column}"
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How one version is materialized and read.
@@ -170,6 +180,7 @@ class Plan:
     where the filtered rows are the answer.
     `branches` are the plans of the SELECTs that set operators join, each with the same variables' columns.
     `floats` are aggregates, as written, whose last bits depend on the order in which stored parts are added.
+    `parts` are the plans of SELECTs stored side by side, which the finish reads as `__asset0`, `__asset1`, ….
     `slicing` is set for a version with partitions, whose `materialize_sql` has placeholders for the slice.
     """
 
@@ -183,6 +194,7 @@ class Plan:
     distinct: bool = False
     branches: tuple[Plan, ...] = ()
     floats: tuple[str, ...] = ()
+    parts: tuple[Plan, ...] = ()
     slicing: Slicing | None = None
 
     @property
@@ -193,6 +205,8 @@ class Plan:
     @property
     def hidden(self) -> tuple[str, ...]:
         """The names of the columns that callers never see, last in the files."""
+        if self.parts:
+            return (PART,)
         dimensions = tuple(dimension.column for dimension in self.dimensions)
         if self.finish is None:
             return dimensions

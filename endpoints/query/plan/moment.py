@@ -19,6 +19,7 @@ def plan_at(plan: Plan, clock: str | None, moment: datetime) -> Plan:
         conditions=tuple(replace(c, sql=at_moment(c.sql, moment)) for c in plan.conditions),
         finish=None if plan.finish is None else _finish_at(plan.finish, moment),
         branches=tuple(plan_at(branch, clock, moment) for branch in plan.branches),
+        parts=tuple(plan_at(part, clock, moment) for part in plan.parts),
     )
 
 

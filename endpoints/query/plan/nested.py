@@ -19,7 +19,7 @@ from endpoints.query.plan.edits import quoted
 from endpoints.query.plan.model import Cut, Described, Finish, Plan
 from endpoints.query.plan.order import known_width
 from endpoints.query.plan.select import Item, Select, Source, Unreadable, parse_select
-from endpoints.query.plan.shape import hidden_names, under_variables
+from endpoints.query.plan.shape import under_variables
 from endpoints.query.splice import Edit, splice
 from endpoints.query.structure import Query, parse, selects
 from endpoints.query.structure import Select as Part
@@ -33,8 +33,8 @@ def nested(version: Version, source: Source, described: Described | None) -> Pla
     """The plan around the innermost SELECT below the top that all tables and some variable stand in, if
     any.
     """
-    width = _width(version.sql)
-    if width is None or any(hidden_names(source)):
+    width = width_of(version.sql)
+    if width is None:
         return None
     for part in sorted(selects(version.sql), key=lambda select: -select.depth):
         inside = version.sql[part.start : part.end]
@@ -50,7 +50,7 @@ def _planned(version: Version, part: Part, width: int, described: Described | No
     above = tuple(dict.fromkeys(place.name for place in placeholders(around)))
     outer = Source(around)
     words = {token.word for token in outer.tokens}
-    if words & {"SETTINGS", "TOTALS"} or any(version.variables[name].optional for name in above):
+    if words & {"SETTINGS", "TOTALS"}:
         return None
     names = {place.name for place in placeholders(inside)}
     own = replace(version, sql=inside, variables={n: v for n, v in version.variables.items() if n in names})
@@ -65,7 +65,7 @@ def _planned(version: Version, part: Part, width: int, described: Described | No
         return None
     sql = _around(version.sql, part, below.finish.sql).rstrip("; \n")
     variables = tuple(dict.fromkeys((*above, *below.finish.variables)))
-    finish = replace(below.finish, sql=ordered(sql, width).sql, variables=variables)
+    finish = replace(below.finish, sql=ordered(sql, width).sql, variables=variables, width=width)
     return replace(below, finish=finish, width=width, distinct="DISTINCT" in words or below.distinct)
 
 
@@ -84,7 +84,7 @@ def _carried(version: Version, select: Select) -> Plan | None:
     if not all(_PLAIN_NAME.fullmatch(name) for name in names):
         return None
     sql = f"SELECT {', '.join(map(quoted, names))}\nFROM __asset"
-    return replace(plan, finish=Finish(sql, tuple(names), (), plan.materialize_sql, ()))
+    return replace(plan, finish=Finish(sql, tuple(names), (), plan.materialize_sql, (), None))
 
 
 def _item_name(select: Select, item: Item) -> str:
@@ -99,7 +99,7 @@ def _around(sql: str, part: Part, instead: str) -> str:
     return splice(sql, [Edit(part.start, part.end, instead)])
 
 
-def _width(sql: str) -> int | None:
+def width_of(sql: str) -> int | None:
     """The number of result columns, which the first of UNIONed SELECTs has as well."""
     first: Query | Part = parse(sql)
     while isinstance(first, Query):
@@ -119,12 +119,13 @@ def _borrows(sql: str, part: Part, inside: Source) -> bool:
         clause = select.clause("WITH")
         if clause is not None and not part.start <= select.start < part.end:
             around = [token for token in clause.tokens if not part.start <= token.start < part.end]
-            if not used.isdisjoint(_made(around)):
+            if not used.isdisjoint(made_names(around)):
                 return True
     return False
 
 
-def _made(tokens: Sequence[Token]) -> Iterator[str]:
+def made_names(tokens: Sequence[Token]) -> Iterator[str]:
+    """The names on both sides of AS: which of the two is new depends on what is named."""
     for before, token, after in zip(tokens, tokens[1:], tokens[2:], strict=False):
         if token.word == "AS":
             yield from (before.name, after.name)

@@ -135,9 +135,9 @@ REASONS: dict[str, tuple[str, str]] = {
         "`*` over rows that a variable filters below another step, or in a UNION",
         "Name the columns.",
     ),
-    "optional_above": (
-        "an optional variable in a clause that runs when rows are read",
-        "Give it a default, or put its condition into WHERE.",
+    "unsought": (
+        "a SELECT that no variable narrows by `=` has more than {what} rows, which each request would read",
+        "Compare one of its columns with a variable by `=`, or aggregate it further.",
     ),
     "subquery_above": (
         "a subquery above rows that a variable filters",

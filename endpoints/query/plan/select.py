@@ -7,12 +7,14 @@ clauses must come in ClickHouse's order and every plan's DESCRIBE is compared wi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from endpoints.query import structure
 from endpoints.query.lexer import Kind, Token, significant, tokenize
 from endpoints.query.structure import parse, strip_semicolons
+from endpoints.query.tables import table_functions, tables
 
 _OPEN, _CLOSE = {"(": ")", "[": "]", "{": "}"}, frozenset(")]}")
 
@@ -121,8 +123,13 @@ UNITS = frozenset(
 )
 
 
+_MAKES_ROWS = frozenset({"numbers", "numbers_mt", "zeros", "values", "generateseries", "generate_series"})
+
 # What may follow an expression of ORDER BY.
 ORDER_WORDS = ("ALL", "ASC", "ASCENDING", "DESC", "DESCENDING", "NULLS", "COLLATE", "WITH")
+
+
+_ASSET = re.compile(r"__(asset|stored)\d*")
 
 
 class Unreadable(Exception):
@@ -213,6 +220,13 @@ class Source:
         """One of these words stands in the span, at any depth."""
         return any(self.tokens[index].word in words for index in span)
 
+    def waits(self, span: Span) -> bool:
+        """Something in the span waits for the request: a variable, or another SELECT that is stored."""
+        return any(
+            self.tokens[index].kind is Kind.PLACEHOLDER or _ASSET.fullmatch(self.tokens[index].name)
+            for index in span
+        )
+
     def placeholders(self, span: Span) -> tuple[int, ...]:
         return tuple(index for index in span if self.tokens[index].kind is Kind.PLACEHOLDER)
 
@@ -279,6 +293,12 @@ class Select:
 
     def body(self, clause: str) -> Span | None:
         return self.clauses.get(clause)
+
+
+def reads_tables(text: str) -> bool:
+    """The text reads a table, or a table function whose rows are not made of its arguments alone."""
+    stored = all(_ASSET.fullmatch(table.name) for table in tables(text))
+    return not stored or not set(table_functions(text)) <= _MAKES_ROWS
 
 
 def statement(source: Source) -> Span:

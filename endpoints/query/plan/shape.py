@@ -14,7 +14,7 @@ from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import ORDER_WORDS, Select, Source, Span
 from endpoints.query.plan.terms import calls
 
-_HIDDEN_NAME = re.compile(r"__(d|k|s|row|rows|asset)\d*(_bytes)?")
+_HIDDEN_NAME = re.compile(r"__(d|k|s|row|rows|asset|stored|part)\d*(_bytes)?|__p\d+_.*")
 
 # Settings that decide how a query runs, never what it answers.
 _SAFE_SETTINGS = frozenset(
@@ -60,13 +60,12 @@ def not_reproducible(source: Source, as_of: bool) -> Iterator[Refusal]:
 def under_variables(select: Select) -> Iterator[Refusal]:
     """Shapes through which no dimension is carried."""
     source = select.source
-    yield from hidden_names(source)
     for clause, words, code in _REFUSED_WORDS:
         body = select.body(clause)
         found = next((i for i in body or () if source.word(i) in words), None)
         if found is not None:
             yield refusal(code, source.tokens[found].line)
-    yield from _not_selected(select)
+    yield from not_selected(select)
     head = select.body("WITH")
     if head and any((call.function or "").lower() in ("arrayjoin", "unnest") for call in calls(source, head)):
         yield refusal("array_join", source.line(head))
@@ -88,7 +87,7 @@ def hidden_names(source: Source) -> Iterator[Refusal]:
             yield refusal("hidden_name", token.line, token.name)
 
 
-def _not_selected(select: Select) -> Iterator[Refusal]:
+def not_selected(select: Select) -> Iterator[Refusal]:
     """Beside DISTINCT, what orders or limits rows must be the same in all rows that DISTINCT makes one."""
     source = select.source
     if not select.distinct or select.distinct_on:

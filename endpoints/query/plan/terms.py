@@ -169,10 +169,10 @@ def liftable(source: Source, span: Span) -> Iterator[Span]:
     is.
     """
     for term in terms(source, span):
-        if not source.placeholders(term.span):
+        if not source.waits(term.span):
             if reads_rows(source, term.span):
                 yield term.span
-        elif not source.placeholders(term.head) and reads_rows(source, term.head):
+        elif not source.waits(term.head) and reads_rows(source, term.head):
             yield term.head
             yield from _lift_inside(source, term, Span(term.head.last, term.span.last))
         else:
