@@ -81,7 +81,8 @@ class Standing:
 
     `last_refresh` is the oldest `as_of` of the open ones (of all, where none is open). `usable`: an asset of
     this definition answers for all of them, however old. `rows` are theirs; `snapshot` the newest manifest
-    that published any of them.
+    that published any of them. `source_max` is the newest source row, as it was when the newest of them was
+    made.
     """
 
     state: State
@@ -89,6 +90,7 @@ class Standing:
     usable: bool = False
     rows: int | None = None
     snapshot: int | None = None
+    source_max: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,7 @@ def standing(
         usable=len(used) + sum(_begins(version, manifest, piece, now) for piece in slices) == len(slices),
         rows=sum(entry.rows for _, entry in used) if used else None,
         snapshot=max((entry.snapshot for _, entry in used), default=None),
+        source_max=max((entry for _, entry in used), key=lambda e: e.as_of).source_max if used else None,
     )
 
 

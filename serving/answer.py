@@ -80,7 +80,8 @@ class Facts:
     """What an answer says of itself. `tag` names the data: a snapshot, or a digest of live rows.
 
     `max_age` is what is left, in seconds, of the promise that the rows are good; `age` of a reused live
-    result. `snapshot` is the manifest whose rows these are; None for live rows.
+    result. `snapshot` is the manifest whose rows these are; None for live rows. `source_max` is the newest
+    row that the asset is made of, where that is known.
     """
 
     source: Source
@@ -93,6 +94,7 @@ class Facts:
     age: float = 0.0
     live_error: str | None = None
     snapshot: int | None = None
+    source_max: datetime | None = None
 
 
 class Encoded(NamedTuple):
@@ -280,6 +282,8 @@ def headers(wanted: Wanted, facts: Facts, tag: str) -> list[RawHeader]:
             (b"x-endpoint-data-age", str(age).encode()),
             (b"last-modified", _http_date(facts.last_refresh)),
         )
+    if (newest := instant(facts.source_max)) is not None:
+        sent.append((b"x-endpoint-source-max", newest.encode()))
     if wanted.method == "POST":
         sent.append((b"cache-control", b"no-store"))
     else:

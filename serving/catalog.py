@@ -118,6 +118,7 @@ def state_of(service: Service, served: Served) -> Json:
             "state": "live_only",
             "reason": "not_materialized",
             "last_refresh": None,
+            "source_max": None,
             "rows": None,
             "snapshot": None,
         }
@@ -126,6 +127,7 @@ def state_of(service: Service, served: Served) -> Json:
         "state": standing.state.word,
         "reason": standing.state.reason,
         "last_refresh": instant(standing.last_refresh),
+        "source_max": instant(standing.source_max),
         "rows": standing.rows,
         "snapshot": standing.snapshot,
     }

@@ -27,8 +27,8 @@ ASK_HEADERS = "Authorization, X-API-Key, Content-Type, If-None-Match, X-Request-
 SHOWN_HEADERS = (
     "ETag, Age, Last-Modified, RateLimit, RateLimit-Policy, Retry-After, Deprecation, Sunset, Link, "
     "Server-Timing, X-Request-Id, X-Endpoint-Source, X-Endpoint-Reason, X-Endpoint-Version, "
-    "X-Endpoint-Data-Age, X-Endpoint-Live-Error, X-Endpoint-Has-More, X-Endpoint-Next-Cursor, "
-    "X-Endpoint-Total"
+    "X-Endpoint-Data-Age, X-Endpoint-Source-Max, X-Endpoint-Live-Error, X-Endpoint-Has-More, "
+    "X-Endpoint-Next-Cursor, X-Endpoint-Total"
 )
 
 CORS = "endpoints.cors"

@@ -237,5 +237,6 @@ _HEADERS = {
     "X-Endpoint-Reason": "Why not the fresh asset.",
     "X-Endpoint-Version": "The version that answered.",
     "X-Endpoint-Data-Age": "Seconds since the data was true.",
+    "X-Endpoint-Source-Max": "The newest source row when it was, where that is known.",
     "X-Request-Id": "Names this request in our logs.",
 }

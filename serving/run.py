@@ -322,6 +322,7 @@ def asset_facts(wanted: Wanted, decision: Decision, live_error: str | None = Non
         max_age=_promise_left(wanted, decision) if source == "asset" else 0,
         live_error=live_error,
         snapshot=manifest.number,
+        source_max=decision.standing.source_max,
     )
 
 

@@ -14,7 +14,7 @@ from endpoints.alerts.journal import Journal, Memory
 from endpoints.alerts.message import About, begun, digest, ended
 from endpoints.alerts.outbox import Parcel, claimed, parcel, settled
 from endpoints.alerts.routes import Routes, read_routes, send, targets_of
-from endpoints.callers import Callers, Known, callers_of
+from endpoints.callers import CallerBook, Callers, Known
 from endpoints.definition import Endpoint, Version
 from endpoints.lake.manifest import Manifest
 from endpoints.lake.publish import Lake
@@ -65,8 +65,9 @@ class Alerter:
 
     def __init__(self, watched: Iterable[Watched], lake: Lake, settings: Settings) -> None:
         self._watched = {one.key: one for one in watched}
-        self._lake, self._settings = lake, settings
+        self._settings = settings
         self._journal, self._routes = Journal(lake.store), read_routes(settings)
+        self._book = CallerBook(lake.store)
 
     def look(self, heads: Heads, failed_runs: Mapping[tuple[str, int], FailedRun], now: datetime) -> Told:
         """One look: decide what is news, and send it. Raises StoreUnavailable and Corrupt, of the lake alone.
@@ -98,7 +99,7 @@ class Alerter:
         return [c for c in found if c.kind != "sunset" or not _nobody(self._callers(c, now))]
 
     def _callers(self, condition: Condition, now: datetime) -> Known:
-        return callers_of(self._lake.store, condition.endpoint, condition.version, now)
+        return self._book.of(condition.endpoint, condition.version, now)
 
     def _parcels(self, news: News, now: datetime) -> list[Parcel]:
         """The messages of the news, each with its targets; many for the same people become one."""

@@ -39,7 +39,10 @@ def status(targets: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         print_json(rows)
     else:
-        print_table(("endpoint", "state", "snapshot", "rows", "last refresh", "error"), map(_cells, rows))
+        print_table(
+            ("endpoint", "state", "snapshot", "rows", "last refresh", "newest source row", "error"),
+            map(_cells, rows),
+        )
     if definitions.broken and not targets:
         broken = ", ".join(definitions.broken)
         messages().print(f"Broken, so not shown: {broken}. See `endpoints validate`.", markup=False)
@@ -71,7 +74,7 @@ def served(version: Version) -> bool:
 def _row(version: Version, standing: Standing | None) -> dict[str, Any]:
     identity = {"endpoint": version.endpoint, "version": version.number}
     if standing is None:
-        nothing = {"snapshot": None, "rows": None, "last_refresh": None, "error": None}
+        nothing = {"snapshot": None, "rows": None, "last_refresh": None, "source_max": None, "error": None}
         return {**identity, "state": "live_only", **nothing}
     return {
         **identity,
@@ -79,6 +82,7 @@ def _row(version: Version, standing: Standing | None) -> dict[str, Any]:
         "snapshot": standing.snapshot,
         "rows": standing.rows,
         "last_refresh": moment(standing.last_refresh),
+        "source_max": moment(standing.source_max),
         "error": getattr(standing.state, "error", None),
     }
 
@@ -93,5 +97,6 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         "" if row["snapshot"] is None else str(row["snapshot"]),
         "" if row["rows"] is None else f"{row['rows']:,}",
         f"{row['last_refresh'][:19]}Z" if row["last_refresh"] else "",
+        f"{row['source_max'][:19]}Z" if row["source_max"] else "",
         escape(row["error"] or ""),
     )

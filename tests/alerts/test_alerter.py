@@ -22,6 +22,7 @@ from endpoints.lake.manifest import Manifest, PartitionEntry, PartitionFailure
 from endpoints.lake.publish import Lake
 from endpoints.lake.store import Store
 from endpoints.settings import Settings, load_settings
+from endpoints.usage import RunRecord, write
 
 if TYPE_CHECKING:
     from tests.alerts.conftest import Mailbox
@@ -229,6 +230,31 @@ def test_many_at_once_are_one_message(world: World, webhook: Webhook) -> None:
     lines = post["message"].splitlines()
     assert lines[0].startswith("e00@1: stale. Its rows are older")
     assert lines[-1] == "… and 10 more"
+
+
+def test_a_sunset_is_told_of_those_who_still_call(world: World, webhook: Webhook) -> None:
+    """Who calls comes from recorded usage; where nobody calls any more, nobody needs to hear of it."""
+    about = {"sunset": "2026-06-20"}
+    for name in ("used", "unused"):
+        home = world.folder / "defs" / name
+        home.mkdir(parents=True)
+        for number in (1, 2):
+            (home / f"v{number}.sql").write_text("SELECT item FROM sales")
+        (home / "endpoint.yaml").write_text(yaml.safe_dump({"current": 2, "versions": {1: about, 2: {}}}))
+    at = (NOW - HOUR).timestamp()
+    runs = [
+        RunRecord(at, "used", 1, key, "live", None, 200, 0.1, 1, 10, False)
+        for key in ("retool", "retool", "app")
+    ]
+    other = RunRecord(at, "unused", 2, "app", "live", None, 200, 0.1, 1, 10, False)
+    write(world.lake.store, "run", [*runs, other])
+    daemon = world.daemon(webhook.url)
+    world.look(daemon, NOW)
+    world.look(daemon, NOW + HOUR)
+    [post] = webhook.posts
+    assert post["title"] == "used@1: sunset is near"
+    assert "Called by: retool, app (3 calls in 7 days)" in post["message"]
+    assert post["message"].startswith("From 2026-06-20 (UTC) on callers who name this version get 410.")
 
 
 def test_a_run_that_died_is_remembered_until_the_lake_hears_of_another(

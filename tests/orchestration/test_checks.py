@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import polars as pl
 import pytest
+from click.testing import CliRunner
 
+from endpoints.cli import main
 from endpoints.lake.manifest import UNPARTITIONED
 from orchestration.assets import asset_key
 from orchestration.definitions import compose
@@ -71,6 +74,8 @@ def test_the_newest_source_row_is_kept_and_judged(
     assert said["source"].passed is alive
     assert said["source"].severity is dg.AssetCheckSeverity.WARN
     assert said["freshness"].passed, "the asset itself is fresh"
+    shown = CliRunner().invoke(main, ["status", "sales", "--json"])
+    assert json.loads(shown.stdout)[0]["source_max"] == newest.isoformat().replace("+00:00", "Z")
     event = instance.get_latest_materialization_event(KEY)
     assert event is not None
     assert event.asset_materialization is not None

@@ -290,7 +290,14 @@ class Stand:
     def version(self, key: str) -> Version:
         return self.definitions.version(key)
 
-    def publish(self, key: str, *, age: timedelta = timedelta(), where: str = "1") -> None:
+    def publish(
+        self,
+        key: str,
+        *,
+        age: timedelta = timedelta(),
+        where: str = "1",
+        source_max: datetime | None = None,
+    ) -> None:
         """Materialize a version by its plan and publish what of it fits `where`, as if `age` ago."""
         version = self.version(key)
         plan = make_plan(version)
@@ -309,7 +316,7 @@ class Stand:
                     writer.write(batch)
                 files = writer.close()
         info = self.warehouse.inner.server()
-        entry = attempt.entry(files, columns, as_of=datetime.now(UTC) - age)
+        entry = attempt.entry(files, columns, as_of=datetime.now(UTC) - age, source_max=source_max)
         attempt.publish({UNPARTITIONED: entry}, Server(info.version, info.timezone))
 
     def fail(self, key: str, outcome: Any, *, unservable: bool = False) -> None:

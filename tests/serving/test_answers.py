@@ -50,6 +50,25 @@ def test_the_envelope_of_an_asset(stand, serve: Serve) -> None:
     assert "age" not in answer.headers
 
 
+def test_a_fresh_answer_over_dead_data_shows(stand, serve: Serve) -> None:
+    """In a header: the envelope's fields are fixed."""
+    dead = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
+    stand.publish("usage@2", source_max=dead)
+    client = serve()
+    answer = client.get(URL)
+    assert (answer.json()["source"], answer.headers["x-endpoint-source-max"]) == (
+        "asset",
+        "2026-01-02T03:04:05Z",
+    )
+    again = client.get(URL, headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.headers["x-endpoint-source-max"]) == (304, "2026-01-02T03:04:05Z")
+    assert "x-endpoint-source-max" not in client.get(f"{URL}&refresh=direct").headers
+    versions = {
+        one["version"]: one["source_max"] for one in client.get("/endpoints/usage").json()["versions"]
+    }
+    assert versions == {3: None, 2: "2026-01-02T03:04:05Z", 1: None}
+
+
 def test_max_age_is_what_is_left_of_the_promise(stand, serve: Serve) -> None:
     stand.publish("usage@2", age=timedelta(hours=1) - timedelta(seconds=30))
     control = serve().get(URL).headers["cache-control"]
