@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import mmap
 import tempfile
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -22,7 +22,8 @@ class Spool:
     """Takes record batches, gives one table.
 
     Past `memory_bytes` everything goes to a file in `folder` that has no name: it lives as long as the table,
-    which maps it, and leaves nothing behind, even if this process is killed. Past `file_bytes`: OverLimit.
+    which maps it, and leaves nothing behind, even if this process is killed. Past `file_bytes`, and on a
+    disk that is full: OverLimit.
     """
 
     def __init__(self, memory_bytes: int, file_bytes: int, folder: Path) -> None:
@@ -48,19 +49,21 @@ class Spool:
         self._bytes += batch.nbytes
         if self._bytes > self._file_bytes:
             raise OverLimit(f"the result is larger than {self._file_bytes} bytes")
-        if self._writer is not None:
-            self._writer.write_batch(batch)
-            return
-        self._batches.append(batch)
-        if self._bytes > self._memory_bytes:
-            self._spill()
+        with _full_disk_is_a_limit():
+            if self._writer is not None:
+                self._writer.write_batch(batch)
+                return
+            self._batches.append(batch)
+            if self._bytes > self._memory_bytes:
+                self._spill()
 
     def table(self, columns: Iterable[Column]) -> pa.Table:
         """All rows; `columns` give the schema where there are none."""
         if self._writer is None or self._file is None:
             return pa.Table.from_batches(self._batches, schema=storage_schema(columns)).combine_chunks()
-        self._writer.close()
-        self._file.flush()
+        with _full_disk_is_a_limit():
+            self._writer.close()
+            self._file.flush()
         self.mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         return pa.ipc.open_file(pa.py_buffer(self.mapped)).read_all()
 
@@ -72,6 +75,14 @@ class Spool:
         for batch in self._batches:
             self._writer.write_batch(batch)
         self._batches = []
+
+
+@contextmanager
+def _full_disk_is_a_limit() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OverLimit(f"the temporary file of a large result cannot be written: {error}") from error
 
 
 def spool_in_temporary_folder() -> Spool:

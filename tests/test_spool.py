@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import resource
 from pathlib import Path
 
 import pyarrow as pa
@@ -54,6 +55,28 @@ def test_too_much_is_refused(tmp_path: Path) -> None:
         spool.add(batch(0, 300))
         with pytest.raises(OverLimit):
             spool.add(batch(300, 300))
+
+
+def test_a_full_disk_is_a_limit(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(OverLimit, match="cannot be written"):
+            fill(tmp_path, rows=30_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def fill(folder: Path, rows: int) -> None:
+    with Spool(0, 10**9, folder) as spool:
+        for start in range(0, rows, 300):
+            spool.add(batch(start, 300))
+
+
+def test_a_folder_that_cannot_be_made_is_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with Spool(0, 10**9, tmp_path / "file" / "folder") as spool, pytest.raises(OverLimit):
+        spool.add(batch(0, 300))
 
 
 def test_the_digest_tells_rows_apart_not_batches(tmp_path: Path) -> None:
