@@ -112,6 +112,12 @@ class Settings(BaseSettings):
         description="Where assets are published: `s3://bucket/prefix` (credentials in the AWS variables, "
         "`AWS_ENDPOINT_URL` for other stores) or `file://DIR`.",
     )
+    lake_collection: str = Field(
+        "endpoints_lake",
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$",
+        description="The ClickHouse server's named collection that leads to the lake: where it has one, it "
+        "writes assets by itself. `none`: rows stream through.",
+    )
     keys_url: str | None = Field(None, description="Where keys are kept, if not in the lake.")
     secret: SecretStr | None = Field(
         None, description="Signs key records: 32 characters or more. Required where keys are on S3."

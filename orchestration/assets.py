@@ -304,6 +304,7 @@ def _metadata(done: Materialized, settings: Settings) -> dict[str, Any]:
         "as_of": dg.MetadataValue.timestamp(entry.as_of),
         **({"source_max": dg.MetadataValue.timestamp(entry.source_max)} if entry.source_max else {}),
         "superseded": done.superseded,
+        "written": done.written,
         "lake": dg.MetadataValue.path(folder),
         "files": dg.MetadataValue.json([file.path for file in entry.files]),
     }

@@ -33,6 +33,7 @@ from endpoints.lake.manifest import (
     PartitionEntry,
     Server,
 )
+from endpoints.lake.onserver import server_side, written_rows
 from endpoints.lake.publish import Attempt, Lake, Published
 from endpoints.partitions import keys
 from endpoints.query.plan import Plan, Refusal, Refused, check_plan, make_plan, plan_at
@@ -92,7 +93,7 @@ class Materialized:
     """What is published now, and the columns of the answers that are read from it.
 
     `superseded`: a run that began later had published before this one. `parity` is None where no answers were
-    to be compared.
+    to be compared. `written` tells who wrote the files.
     """
 
     version: Version
@@ -103,6 +104,7 @@ class Materialized:
     preview: pa.Table
     superseded: bool
     parity: Parity | None
+    written: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,7 @@ class _Made:
     entry: PartitionEntry
     preview: pa.Table
     parity: Parity | None
+    written: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +389,7 @@ class _Run:
         self.server = Server(self.info.version, self.info.timezone, sliced=self._sliced())
         self.upstream = ask_sources(self.sources, self.warehouse, self.info.now)
         self.checks = check_warehouse(self.version, self.warehouse)
+        self.writes = server_side(self.warehouse, self.lake.store, self.settings.lake_collection)
 
     def make(self, partition: str, bounds: Bounds, *, most: int, compared: bool, done: int = 0) -> _Made:
         """One partition's files, audited and compared with live; at most `most` rows."""
@@ -398,7 +402,7 @@ class _Run:
         def watch(progress: Progress) -> None:
             self.watch(replace(progress, partition=partition, done=done, asked=asked))
 
-        entry, preview = self._write(partition, bounds, info, most, watch)
+        entry, preview, written = self._write(partition, bounds, info, most, watch)
         entry, parity = self.upstream.mark(entry), None
         files = FileCache.open(self.lake.store, self.settings)
         checks = check_rows(
@@ -410,7 +414,7 @@ class _Run:
             parity = check_parity(
                 self.version, self.plan, draft, self.warehouse, self.lake, self.settings, bounds
             )
-        return _Made(entry, preview, parity)
+        return _Made(entry, preview, parity, written)
 
     def publish(
         self, made: Mapping[str, _Made], existing: Collection[str] | None
@@ -430,6 +434,7 @@ class _Run:
                 one.preview,
                 superseded=partition in passed_over,
                 parity=one.parity,
+                written=one.written,
             )
             for partition, one in made.items()
         )
@@ -461,8 +466,8 @@ class _Run:
 
     def _write(
         self, partition: str, bounds: Bounds, server: ServerInfo, most: int, watch: Watch
-    ) -> tuple[PartitionEntry, pa.Table]:
-        """Stream the rows into the lake and through the audit at once; both hold a batch at a time."""
+    ) -> tuple[PartitionEntry, pa.Table, str]:
+        """Bring the rows into the lake and through the audit, a batch at a time; tell who wrote them."""
         # pandera takes most of a second to import: not for loading a code location, which every run does.
         from endpoints.contract import Audit
 
@@ -474,10 +479,13 @@ class _Run:
             checks, contract = self._audit_answers(bounds, server.now), Contract()
         began, rows, size = time.monotonic(), 0, 0
         first: list[pa.RecordBatch] = []
-        with self.warehouse.run(Statement(plan.materialize_sql, bounds), Caps()) as result:
-            within = _within(plan)
+        statement, within = Statement(plan.materialize_sql, bounds), _within(plan)
+        with written_rows(
+            self.warehouse, self.writes, attempt, partition, statement, tuple(within)
+        ) as writing:
+            result, writer = writing.rows, writing.files
             audit = Audit(contract, result.columns, unique_within=within, timezone=result.timezone)
-            with audit, attempt.writer(partition, result.columns, sort=tuple(within)) as writer:
+            with audit:
                 for batch in result:
                     if rows + batch.num_rows > most:  # it has grown since it was last counted
                         result.close()
@@ -490,7 +498,8 @@ class _Run:
                 files = writer.close()
                 checks += audit.finish()
             entry = attempt.entry(files, result.columns, as_of=server.now, checks=checks)
-        return entry, pa.Table.from_batches(first, storage_schema(result.columns)).slice(0, PREVIEW_ROWS)
+        preview = pa.Table.from_batches(first, storage_schema(result.columns)).slice(0, PREVIEW_ROWS)
+        return entry, preview, writing.how
 
     def _audit_answers(self, bounds: Bounds, moment: datetime) -> tuple[CheckResult, ...]:
         """Hold the contract to whole answers, in a query of its own: the widest for each set of seek values;

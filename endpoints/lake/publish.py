@@ -209,6 +209,11 @@ class Attempt:
         self._held_at_start = base.held if base else False
         self._at_start = {p: e.attempt_id for p, e in base.partitions.items()} if base else {}
 
+    @property
+    def store(self) -> Store:
+        """Where its files go."""
+        return self._lake.store
+
     def writer(
         self, partition: str, columns: Sequence[Column], *, sort: Sequence[str] = ()
     ) -> PartitionWriter:

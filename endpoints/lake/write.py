@@ -49,7 +49,7 @@ class PartitionWriter:
         file_bytes: int = FILE_BYTES,
     ) -> None:
         self._store, self._folder = store, folder
-        self._stem = f"{attempt}/{_file_stem(partition)}"
+        self._stem = f"{attempt}/{file_stem(partition)}"
         self._schema: pa.Schema = storage_schema(columns)
         self._sorting = pq.SortingColumn.from_ordering(self._schema, [(name, "ascending") for name in sort])
         self._file_bytes = file_bytes
@@ -223,7 +223,7 @@ def _pieces(batch: pa.RecordBatch) -> list[pa.RecordBatch]:
     return [batch.slice(start, ROW_GROUP_ROWS) for start in range(0, batch.num_rows, ROW_GROUP_ROWS)]
 
 
-def _file_stem(partition: str) -> str:
+def file_stem(partition: str) -> str:
     """The partition's key where it can be a file name, else a hash of it."""
     if _PLAIN_NAME.fullmatch(partition):
         return partition

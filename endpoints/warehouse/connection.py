@@ -156,6 +156,13 @@ class Connection(Client):  # type: ignore[misc]
             arrow_types=_ArrowTypes(self),
         )
 
+    def write(self, sql: str, parameters: Mapping[str, str], settings: Mapping[str, str | int]) -> None:
+        """Run a statement that writes, to its end."""
+        self.columns, self._waited, self._patience = (), 0.0, None
+        self.connection.socket.settimeout(_SILENCE.total_seconds())
+        sent = {name: _Parameter(text) for name, text in parameters.items()}
+        self.execute(sql, sent or None, settings={**settings, "server_side_params": bool(sent)})
+
     def packet_generator(self) -> Iterator[Any]:
         """The driver's packets; the first block names the result's columns."""
         for packet in super().packet_generator():

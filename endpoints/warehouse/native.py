@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -61,6 +61,22 @@ class NativeWarehouse:
         """Start a query on a connection of its own."""
         return self._start(without_semicolon(statement.sql), statement, caps, query_id)
 
+    def write(self, statement: Statement, settings: Mapping[str, str | int]) -> None:
+        """Run an INSERT … SELECT of our own making, the one kind of statement that is not read-only.
+
+        The user needs the right to it. Leaving early, by an interrupt say, stops it.
+        """
+        connection = self._pool.take()
+        try:
+            with as_our_errors():
+                sql, parameters = _bound(connection, statement.sql, statement)
+                own = {name: _plain(value) for name, value in own_settings(statement.sql)}
+                connection.write(sql, parameters, {**own, **settings})
+        except BaseException:
+            self._pool.drop(connection)
+            raise
+        self._pool.give_back(connection)
+
     def ping(self) -> None:
         """Raise WarehouseUnavailable unless a query can run now."""
         self._rows("SELECT 1")
@@ -99,12 +115,7 @@ class NativeResult(RunningQuery):
 
     def begin(self, sql: str, statement: Statement) -> None:
         """Send the query and wait for its header."""
-        parameters: dict[str, str] = {}
-        values = statement.parameters
-        if self._connection.binds_parameters:
-            parameters = {name: render_parameter(t, value) for name, (t, value) in values.items()}
-        else:
-            sql = with_literals(sql, lambda name: render_literal(*values[name]))
+        sql, parameters = _bound(self._connection, sql, statement)
         own = {name: _plain(value) for name, value in own_settings(statement.sql)}
         with as_our_errors():
             self._reader = self._connection.begin(sql, parameters, own, self.caps, query_id=self.query_id)
@@ -192,6 +203,14 @@ class _Pool:
                 return Connection.open(self._url)
         except BadQuery as error:  # an unknown database, say
             raise WarehouseUnavailable(f"ENDPOINTS_CLICKHOUSE_URL: {error}", error.clickhouse_code) from error
+
+
+def _bound(connection: Connection, sql: str, statement: Statement) -> tuple[str, dict[str, str]]:
+    """The text and the parameters to send: older servers bind none, and get literals."""
+    values = statement.parameters
+    if connection.binds_parameters:
+        return sql, {name: render_parameter(t, value) for name, (t, value) in values.items()}
+    return with_literals(sql, lambda name: render_literal(*values[name])), {}
 
 
 def _plain(value: str) -> str:

@@ -51,10 +51,29 @@ class ModernServer(socketserver.ThreadingTCPServer):
         """Name, type, number of rows and Native data of each column: one query each, to have them apart."""
         with self._lock:
             described = self._query(f"DESCRIBE ({sql})", "TSVRaw", parameters).decode().splitlines()
-            return [self._column(sql, line.split("\t")[0], parameters) for line in described]
+            return [self._column(sql, *line.split("\t")[:2], parameters) for line in described]
 
-    def _column(self, sql: str, name: str, parameters: dict[str, str]) -> tuple[bytes, bytes, int, bytes]:
-        native = _Reader(self._query(f"SELECT `{name}` FROM ({sql})", "Native", parameters))
+    def describe(self, sql: str, parameters: dict[str, str]) -> str:
+        """A SELECT that gives the rows of a DESCRIBE: its own columns cannot be described."""
+        with self._lock:
+            lines = self._query(sql, "TSV", parameters).decode().splitlines()
+        rows = ", ".join("('{}', '{}')".format(*line.split("\t")[:2]) for line in lines)
+        return f"SELECT * FROM values('name String, type String', {rows})"
+
+    def insert(self, sql: str, parameters: dict[str, str]) -> None:
+        """An INSERT … SELECT, which a client may send only without `readonly`."""
+        assert "readonly" not in sql
+        with self._lock:
+            self._query(sql, "Null", parameters)
+
+    def _column(
+        self, sql: str, name: str, kind: str, parameters: dict[str, str]
+    ) -> tuple[bytes, bytes, int, bytes]:
+        whole = "SETTINGS max_block_size = 10000000, max_threads = 1"  # one block
+        data = self._query(f"SELECT `{name}` FROM ({sql}) {whole}", "Native", parameters)
+        if not data:
+            return name.encode(), kind.encode(), 0, b""
+        native = _Reader(data)
         assert native.varint() == 1
         rows = native.varint()
         return native.string(), native.string(), rows, native.rest()
@@ -117,6 +136,13 @@ class _Connection(socketserver.StreamRequestHandler):
             if "name = 'readonly'" in sql:
                 sql = f"SELECT '{self.server.profile_readonly}' AS value"
             dumped = {name: undump(text) for name, text in parameters.items()}
+            if sql.startswith("INSERT"):
+                changed = ", ".join(f"{name} = {_setting(value)}" for name, value in settings.items())
+                self.server.insert(f"{sql}\nSETTINGS {changed}", dumped)
+                self._send(varint(5))
+                return
+            if sql.startswith("DESCRIBE"):
+                sql = self.server.describe(sql, dumped)
             self._answer(self.server.columns(sql, dumped))
         except Exception as error:
             self._fail(str(error))
@@ -207,6 +233,10 @@ class _Wire(_Reader):
         assert self.read(1) == b"\0"  # no trace
         for _ in range(3):
             self.varint()
+
+
+def _setting(value: str) -> str:
+    return value if re.fullmatch(r"[0-9.]+", value) else f"'{value}'"
 
 
 def varint(value: int) -> bytes:
