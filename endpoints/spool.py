@@ -6,7 +6,7 @@ import hashlib
 import mmap
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -42,7 +42,8 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._open.close()
+        with suppress(OSError):  # a full disk has been told by then, and the file goes all the same
+            self._open.close()
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take rows in. Raises OverLimit."""
