@@ -250,6 +250,7 @@ SHAPES = [
     Shape("nested: optional above", "SELECT g FROM (SELECT g, x FROM t WHERE k = {k:String}) WHERE x > {x:Int64}", [{"k": "a"}], "served", frozenset({"x"})),
     Shape("optional above a cut", "SELECT g, count() AS c FROM t WHERE x > {x:Int64} GROUP BY g HAVING c > {n:UInt64}", [{"x": 1}], "served", frozenset({"n"})),
     Shape("nested: first of rows", "SELECT any(g) AS a FROM (SELECT k, g FROM t WHERE k = {k:String}) GROUP BY g"),
+    Shape("nested: rows in an order below", "SELECT groupArray(id) AS a FROM (SELECT id FROM (SELECT * FROM t ORDER BY x DESC) WHERE k = {k:String})", KEYS, "placeholder_in_from"),
     Shape("nested: rows in an order", "SELECT groupArray(id) AS a FROM (SELECT id, x FROM t WHERE k = {k:String} ORDER BY x DESC, id)"),
     Shape("nested: order below", "SELECT max(x) AS a, count() AS c FROM (SELECT x, id FROM t WHERE k = {k:String} ORDER BY x)"),
     Shape("rows: first value", "SELECT id, first_value(x) OVER (PARTITION BY g ORDER BY x, id) AS f FROM t WHERE x > {x:Int64}", [{"x": 10}]),

@@ -22,7 +22,7 @@ from endpoints.query.plan.functions import adds_floats, aggregate, reproducible
 from endpoints.query.plan.keys import select_keys, shadows
 from endpoints.query.plan.merging import NotMergeable, state_of
 from endpoints.query.plan.model import Described, Finish, Plan, Refusal, Refused, State
-from endpoints.query.plan.order import known_width
+from endpoints.query.plan.order import known_width, reads_in_order
 from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import ORDER_WORDS, Item, Select, Span, reads_tables
 from endpoints.query.plan.slices import is_slice
@@ -317,7 +317,7 @@ class _Cutter:
             if source.waits(term.head):
                 self._refuse("placeholder_in_aggregate", term.head, source.text(term.head))
                 return
-            if not reproducible(term.function or "") and self._reads_in_order():
+            if not reproducible(term.function or "") and reads_in_order(self.select):
                 raise NotMergeable
             if text not in self._state_columns:
                 state = state_of(source, term, f"__s{len(self.states)}", self._state_type())
@@ -327,11 +327,6 @@ class _Cutter:
             self._refuse("aggregate", term.head, source.text(term.head))
             return
         self.edits.replace(term.head, self._state_columns[text].merges)
-
-    def _reads_in_order(self) -> bool:
-        """Rows come from a subquery in an order, which parts that are merged no longer have."""
-        read = (self.select.body(name) for name in ("WITH", "FROM"))
-        return any(self.source.has_word(body, "ORDER") for body in read if body)
 
     def _state_type(self) -> str | None:
         types = self.described.state_types if self.described else ()

@@ -61,3 +61,9 @@ def _before_limit(select: Select) -> Span:
     if settings := select.body("SETTINGS"):
         ends.append(settings.first - 1)
     return Span(select.whole.first, min(ends))
+
+
+def reads_in_order(select: Select) -> bool:
+    """Rows come from a subquery in an order, which rows that are stored no longer have."""
+    read = (select.body(name) for name in ("WITH", "FROM"))
+    return any(select.source.has_word(body, "ORDER") for body in read if body)
