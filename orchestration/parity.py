@@ -154,7 +154,7 @@ class _Check:
         self._page = min(version.limits.max_rows, MOST_ROWS)
         self._ordered = _has_total_order(version, plan, manifest.server.version) and not without
         self._until = time.monotonic() + SECONDS
-        self.found = Parity(excluded=tuple(self._entry.columns[at].name for at in sorted(without)))
+        self.found = Parity()
 
     def run(self, bound: Bound) -> bool:
         """Compare for these values; False where no more should be asked of the warehouse."""
@@ -171,6 +171,7 @@ class _Check:
 
     def _compare(self, bound: Bound) -> None:
         asset, live = self._from(self._reader, self._manifest, bound), self._live(bound)
+        self.found.excluded = tuple(asset.columns[at].name for at in sorted(self._without))
         if not self._is_ordered(live) and (asset.has_more or live.has_more):
             self.found.not_compared.append(f"more than {self._page:,} rows without a total order")
         elif not self._differ(asset, live):

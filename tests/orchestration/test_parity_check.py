@@ -106,6 +106,16 @@ def test_columns_that_clickhouse_does_not_reproduce_are_left_out_by_name(
     assert "any may decide" in nothing.not_compared[0]
 
 
+def test_floats_put_together_from_parts_are_left_out(many: Project, warehouse: Warehouse) -> None:
+    """The deviation of what is constant is 0 or 4e-9, by the order in which parts are added."""
+    parts = "SELECT item, stddevPop(amount / 3) AS s, count() AS n FROM sales WHERE shop != {shop:String} "
+    found = parity(many, warehouse, parts + "GROUP BY item")
+    assert found.excluded == ("s",)
+    assert found.same > 0
+    decided = parity(many, warehouse, parts + "GROUP BY item HAVING s > 1")
+    assert decided.not_compared == ["stddevPop(amount / 3) may decide which rows there are, and their order"]
+
+
 def test_an_asset_without_rows(project: Project, warehouse: Warehouse) -> None:
     found = parity(project, warehouse, RANGE_SQL.replace("FROM sales", "FROM (SELECT * FROM sales WHERE 0)"))
     assert found.outcome == "same"
