@@ -8,7 +8,7 @@ endpoints load in seconds and a warehouse that is away does not take the code lo
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import timedelta
 from typing import Any
@@ -30,6 +30,7 @@ from endpoints.units import show_duration
 from endpoints.warehouse import open_warehouse
 from orchestration.catalog import Listed
 from orchestration.checks import check_specs, contract_breach, own_breach, parity_breach, passed_checks
+from orchestration.lineage import lineage_metadata
 from orchestration.markdown import markdown_rows
 from orchestration.materialize import (
     Materialized,
@@ -119,6 +120,7 @@ def version_asset(
                     run_id=context.run.run_id,
                     watch=_watch(context, version, report),
                 )
+                lineage = lineage_metadata(version, done.columns, warehouse)
         except ContractBreach as breach:
             yield contract_breach(version, breach)
             # A failed check alone would leave a materialization event and a green run.
@@ -133,7 +135,7 @@ def version_asset(
             raise dg.Failure(str(error), allow_retries=isinstance(error, _PASSES)) from error
         yield from passed_checks(listed, [done], lake)
         yield dg.MaterializeResult(
-            metadata=_metadata(done, settings), data_version=dg.DataVersion(_content(done))
+            metadata=_metadata(done, settings) | lineage, data_version=dg.DataVersion(_content(done))
         )
 
     return run
@@ -162,9 +164,14 @@ def _partitioned_asset(
         can_subset=False,
     )
     def run(context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult[None]]:
+        lineage: dict[str, Any] | None = None  # the same of every partition
+
         def said(outcome: Materialized | Unmade) -> None:
+            nonlocal lineage
             if isinstance(outcome, Materialized):
-                context.log_event(_partition_event(outcome, spec, settings))
+                if lineage is None:
+                    lineage = lineage_metadata(version, outcome.columns, warehouse)
+                context.log_event(_partition_event(outcome, spec, settings, lineage))
             else:
                 context.log.error(f"{outcome.partition}: {outcome.error}")
             tell(outcome)
@@ -214,9 +221,11 @@ def _watch(context: dg.AssetExecutionContext, version: Version, report: Report |
     return watch
 
 
-def _partition_event(done: Materialized, spec: dg.AssetSpec, settings: Settings) -> dg.AssetMaterialization:
+def _partition_event(
+    done: Materialized, spec: dg.AssetSpec, settings: Settings, lineage: Mapping[str, Any]
+) -> dg.AssetMaterialization:
     """One partition's materialization, with its own metadata."""
-    metadata = _metadata(done, settings)
+    metadata = {**_metadata(done, settings), **lineage}
     metadata["dagster/partition_row_count"] = metadata.pop("dagster/row_count")
     tags = {DATA_VERSION_TAG: _content(done)}
     if spec.code_version:
