@@ -45,6 +45,7 @@ PATHS = [
     "/api/projects/default/endpoints/{}/run",
     "/api/projects/7/endpoints/{}/run/",
 ]
+WITHOUT = ["since", "numbers", "typed", "hidden", "weekly"]  # the pin, or a variable of theirs
 FORMATS = ["json", "ndjson", "csv", "arrow", "parquet"]
 
 
@@ -141,7 +142,12 @@ def rows_of(answer: Answered) -> set[tuple[str, ...]]:
     return {tuple(map(str, row)) for row in rows}
 
 
-TRIES = st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES) | st.text(max_size=6)), max_size=3)
+# Mostly what could work, were pins not kept: a try that is refused for another reason tells little.
+TRY = st.tuples(
+    st.just("customer_id") | st.sampled_from(NAMES),
+    st.sampled_from(["bolt", "acme"]) | st.sampled_from(VALUES) | st.text(max_size=6),
+)
+TRIES = TRY.map(lambda one: [one]) | st.lists(TRY, max_size=3)
 OPTIONS = st.fixed_dictionaries(
     {},
     optional={
@@ -169,7 +175,7 @@ OPTIONS = st.fixed_dictionaries(
         ["key", "token", "token of a pinned key", "both", "other key", "other token of the same key"]
     ),
     tries=TRIES,
-    options=OPTIONS,
+    options=st.just({}) | OPTIONS,
 )
 def test_nobody_sees_another_customers_rows(
     stage: Stage, path: str, endpoint: str, method: str, who: str, tries: list[tuple[str, str]], options: dict
