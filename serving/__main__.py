@@ -8,6 +8,7 @@ import uvicorn
 
 from endpoints.errors import SettingsError
 from endpoints.settings import load_settings
+from serving.protocol import BoundedHttp
 from serving.service import Service
 
 KEEP_ALIVE_SECONDS = 75  # longer than load balancers keep idle connections, who should be the ones to close
@@ -31,6 +32,8 @@ def main() -> int:
         port=settings.port,
         access_log=False,
         server_header=False,
+        http=BoundedHttp,
+        ws="none",
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )

@@ -52,6 +52,7 @@ KINDS: Mapping[str, Kind] = {
     "invalid_input": Kind(400, "Invalid input", "The request holds values that cannot be used; see errors."),
     "malformed_body": Kind(400, "Malformed body", "The body is not a JSON object in UTF-8."),
     "malformed_query": Kind(400, "Malformed query string", "The query string is not percent-encoded UTF-8."),
+    "malformed_request": Kind(400, "Malformed request", "This is not HTTP as it must be."),
     "two_credentials": Kind(
         400, "Two credentials", "Send one key: either Authorization: Bearer or X-API-Key, once."
     ),
@@ -86,6 +87,9 @@ KINDS: Mapping[str, Kind] = {
         "This key has started more live queries than its rate allows.",
         1,
         "rate",
+    ),
+    "headers_too_large": Kind(
+        431, "Headers too large", "The address and the headers are longer than 64 KiB."
     ),
     "internal": Kind(500, "Internal error", "Something broke on our side; it is logged under X-Request-Id."),
     "starting": Kind(503, "Starting", "The service has not read the lake yet.", 1),

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Literal, NoReturn, get_args
 from urllib.parse import unquote_to_bytes
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from endpoints.definition import Version
 from endpoints.errors import FieldError, InputError
@@ -203,11 +203,14 @@ async def _body(request: Request) -> bytes:
         raise _too_large()
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise _too_large()
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise _too_large()
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise HttpProblem("malformed_body", "The body did not arrive whole.") from None
     return b"".join(chunks)
 
 

@@ -73,6 +73,7 @@ def serving(host: str, port: int) -> list[str]:
     """The command line of the API. It writes no access log: query strings hold the values of variables."""
     options = ["--host", host, "--port", str(port), "--no-access-log", "--no-server-header"]
     options += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
+    options += ["--http", "serving.protocol:BoundedHttp", "--ws", "none"]
     return python("-m", "uvicorn", "serving.app:create_app", "--factory", *options)
 
 

@@ -26,6 +26,7 @@ from endpoints.types import Column
 from endpoints.warehouse import open_warehouse
 from endpoints.warehouse.protocol import Caps, Result, ServerInfo, Statement, Warehouse
 from serving.app import create_app
+from serving.protocol import BoundedHttp
 from serving.service import Service
 
 EVENTS = """\
@@ -186,6 +187,10 @@ versions:
             1: "SELECT i, text FROM (SELECT arrayJoin(arrayEnumerate({texts:Array(String)})) AS i,"
             " ({texts:Array(String)})[i] AS text) ORDER BY i"
         },
+    ),
+    "wide": (
+        "current: 1\nversions: {1: {limits: {max_rows: 50000}}}\n",
+        {1: "SELECT number, repeat('x', 500) AS text FROM numbers({n:UInt32})"},
     ),
     "rated": (
         "current: 1\nversions: {1: {limits: {rate: 3/minute}}}\n",
@@ -360,8 +365,16 @@ def make_stand(
 class Running:
     """uvicorn over a socket, in a thread of this process."""
 
-    def __init__(self, app: Any) -> None:
-        config = uvicorn.Config(app, port=0, access_log=False, log_config=None, timeout_graceful_shutdown=5)
+    def __init__(self, app: Any, http: type[BoundedHttp] = BoundedHttp) -> None:
+        config = uvicorn.Config(
+            app,
+            port=0,
+            access_log=False,
+            log_config=None,
+            timeout_graceful_shutdown=5,
+            http=http,
+            ws="none",
+        )
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
