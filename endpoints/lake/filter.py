@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from endpoints.errors import Unaligned
 from endpoints.query.bind import Bound
 from endpoints.query.plan import Condition
-from endpoints.query.plan.buckets import is_edge
+from endpoints.query.plan.buckets import edge_of, is_edge
 from endpoints.query.plan.conditions import compares_in_arrow
 from endpoints.query.plan.reading import ROW_NUMBER, Parameters, Run, holding, parameters
 from endpoints.types import ClickHouseType, Column, Value, to_scalar
@@ -80,9 +80,11 @@ def check_aligned(
     for condition in conditions:
         if condition.bucket is None or condition.comparison is None:
             continue
-        column, _, name = condition.comparison
+        column, operator, name = condition.comparison
         zone = types[column].timezone or timezone
-        if name not in bound.absent and not is_edge(condition.bucket, bound.values[name], zone):
+        if name not in bound.absent and not is_edge(
+            condition.bucket, edge_of(operator, bound.values[name]), zone
+        ):
             raise Unaligned(f"{name} is not where a {condition.bucket} begins in {zone}")
 
 

@@ -119,6 +119,14 @@ class Draft:
         self.values[name] = values
         return f"{{{name}:{type_text}}}"
 
+    def keep_used(self, sql: str) -> None:
+        """Forget the variables of texts that were not chosen."""
+        names = set(re.findall(r"\{(\w+):", sql))
+        self.optional &= names
+        for known in (self.values, self.buckets, self.within):
+            for name in known.keys() - names:
+                del known[name]
+
     def given(self) -> Mapping[str, object]:
         chosen = {name: self.chance.choice(values) for name, values in self.values.items()}
         return {n: v for n, v in chosen.items() if n not in self.optional or self.chance.random() < 0.5}
@@ -129,9 +137,10 @@ def generate(seed: int) -> Case:
     chance = random.Random(seed)
     draft = Draft(chance, as_of=chance.random() < 0.15)
     shape: Callable[[Draft], str] = chance.choices(
-        (_rows, _groups, _totals, _nested, _united), (5, 8, 2, 4, 3)
+        (_rows, _groups, _totals, _nested, _united, _several, _beneath), (5, 8, 2, 4, 3, 4, 3)
     )[0]
     sql = shape(draft)
+    draft.keep_used(sql)
     given = [draft.given() for _ in range(2)]
     unaligned = [one | {name: chance.choice(draft.within[name])} for one in given for name in draft.buckets]
     clock = "as_of" if draft.as_of else None
@@ -217,6 +226,58 @@ def _nested(draft: Draft) -> str:
             f"{base} SELECT {items} FROM base",
             f"{base} SELECT {name} AS v, count() AS n FROM base GROUP BY v ORDER BY n DESC, v",
             f"{base} SELECT 1 AS part, {items} FROM base UNION ALL SELECT 2, {items} FROM base",
+        )
+    )
+
+
+JOINS = ("INNER", "LEFT", "RIGHT", "FULL", "ANY LEFT", "SEMI LEFT", "ANTI LEFT")
+
+
+def _several(draft: Draft) -> str:
+    """Variables in several SELECTs: both sides of a join, tables beside, IN, scalars, UNION."""
+    chance = draft.chance
+    rows = f"SELECT g, i, x, t.k AS k1 FROM t{_where(draft)}"
+    groups = f"SELECT g, toInt64(count()) AS c, max(x) AS best FROM t{_where(draft)} GROUP BY g"
+    total = f"count() AS c, sum(x) AS s, uniq(t.k) AS u FROM t{_where(draft)}"
+    pro = f"plan = {draft.variable('String', ('pro', 'free', 'none'))}"
+    return chance.choice(
+        (
+            f"SELECT a.i AS i, count() AS many, sum(b.c) AS s FROM ({rows}) AS a {chance.choice(JOINS)} JOIN "
+            f"({groups}) AS b ON a.g = b.g GROUP BY i ORDER BY many DESC, i",
+            f"SELECT plan, count() AS many, max(x) AS m FROM ({rows}) AS a {chance.choice(JOINS[:4])} JOIN u "
+            "ON a.k1 = u.k GROUP BY plan",
+            f"SELECT u.k AS k, c FROM u CROSS JOIN (SELECT {total}) AS s WHERE {pro} ORDER BY c, k",
+            f"WITH a AS ({rows}), b AS ({groups}) SELECT g, x FROM a WHERE g IN "
+            "(SELECT g FROM b WHERE c > 9)",
+            f"WITH a AS ({rows}), b AS ({groups}) SELECT 'a' AS n, max(x) AS v FROM a UNION ALL "
+            "SELECT g, best FROM b UNION ALL SELECT g, c FROM b WHERE c > 9",
+            f"SELECT 'all' AS n, {total} UNION ALL SELECT 'some', count(), sum(x), 3 FROM t{_where(draft)}",
+            f"{rows} {chance.choice(('UNION ALL', 'UNION DISTINCT', 'EXCEPT'))} {rows} AND flag",
+            f"SELECT g, count() AS many FROM t{_where(draft)} AND x > (SELECT avg(x) FROM t{_where(draft)}) "
+            "GROUP BY g",
+            f"SELECT id FROM t{_where(draft)} AND i {chance.choice(('', 'NOT '))}IN (SELECT i FROM t"
+            f"{_where(draft)}) ORDER BY x",
+            f"SELECT id, (SELECT max(w) FROM u WHERE {pro}) AS top FROM t{_where(draft)} LIMIT 7",
+            f"SELECT id FROM t{_where(draft)} AND EXISTS (SELECT 1 FROM u WHERE {pro} AND w > 7)",
+        )
+    )
+
+
+def _beneath(draft: Draft) -> str:
+    """What only the rows themselves answer."""
+    bound, where = draft.variable("Int64", (0, 3, 25, 99)), _where(draft)
+    levels = draft.chance.choice(("ROLLUP", "CUBE"))
+    sets = f"GROUP BY GROUPING SETS ((g), (i), ()) HAVING many > {bound}"
+    return draft.chance.choice(
+        (
+            f"SELECT g, countIf(x > {bound}) AS n, sum(if(x < {bound}, i, 0)) AS s FROM t{where} GROUP BY g",
+            f"SELECT x > {bound} AS high, count() AS many FROM t{where} GROUP BY x > {bound}",
+            f"SELECT g, i, count() AS many FROM t{where} GROUP BY g, i WITH {levels}",
+            f"SELECT g, i, sum(x) AS many FROM t{where} {sets}",
+            f"SELECT *, x * {bound} AS y1 FROM t{where}{_order(draft, ['id', 'x', 'price'])}",
+            f"WITH {bound} AS factor SELECT id, x * factor AS y1 FROM t{where}",
+            f"SELECT i, count() AS many FROM t{where} GROUP BY i ORDER BY i WITH FILL FROM -5 TO 6",
+            f"SELECT count() AS many, max(y1) AS m FROM (SELECT *, x + {bound} AS y1 FROM t{where})",
         )
     )
 

@@ -19,7 +19,10 @@ from zoneinfo import ZoneInfo
 from endpoints.types import ClickHouseType, Value
 
 OPERATORS: Final = frozenset({">=", "<"})
-"""With a bound on an edge these tell whole buckets apart; `<=` and `>` would cut the bucket at the bound."""
+"""With a bound on an edge these tell whole buckets apart."""
+
+_BEYOND: Final = frozenset({"<=", ">"})
+"""These do where the next value that the type has is on an edge: `x <= v` is `x < v + 1`."""
 
 _CLOCK: Final = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1)}
 _DAYS_IN: Final = {"week": "toDayOfWeek", "month": "toDayOfMonth"}
@@ -36,6 +39,22 @@ def bucket_sql(bucket: str, type_: ClickHouseType, text: str) -> str:
     if bucket in _DAYS_IN:
         start += f" - toIntervalDay({_DAYS_IN[bucket]}({text}) - 1)"
     return f"least(({text}), {start})"
+
+
+def answers(operator: str, type_: ClickHouseType) -> bool:
+    """Some bounds of this type tell whole buckets apart by the operator."""
+    whole = _is_day(type_) or type_.base.name == "DateTime"
+    return operator in OPERATORS or (operator in _BEYOND and whole)
+
+
+def edge_of(operator: str, value: Value) -> Value:
+    """What must start a bucket for `x operator value` to be answered: the value, or the next one."""
+    if operator not in _BEYOND or not isinstance(value, date):
+        return value
+    try:
+        return value + (timedelta(seconds=1) if isinstance(value, datetime) else timedelta(days=1))
+    except OverflowError:
+        return value
 
 
 def is_bucketed(type_: ClickHouseType) -> bool:

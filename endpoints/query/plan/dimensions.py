@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from endpoints.definition.model import Version
-from endpoints.query.plan.buckets import OPERATORS, bucket_sql
+from endpoints.query.plan.buckets import answers, bucket_sql
 from endpoints.query.plan.conditions import Conjunct
 from endpoints.query.plan.edits import lift
 from endpoints.query.plan.model import Condition, Dimension, Refusal
@@ -90,7 +90,8 @@ class Dimensions:
         if conjunct.comparison is None or lifted != [conjunct.comparison[0]]:
             return None
         _, operator, name = conjunct.comparison
-        return self._version.variables[name].bucket if operator in OPERATORS else None
+        variable = self._version.variables[name]
+        return variable.bucket if answers(operator, variable.type) else None
 
     def _add_bucketed(self, conjunct: Conjunct, expression: Span, bucket: str) -> str:
         """A condition on a column of buckets, which the two ends of a range share."""
