@@ -81,8 +81,8 @@ class Standing:
 
     `last_refresh` is the oldest `as_of` of the open ones (of all, where none is open). `usable`: an asset of
     this definition answers for all of them, however old. `rows` are theirs; `snapshot` the newest manifest
-    that published any of them. `source_max` is the newest source row, as it was when the newest of them was
-    made.
+    that published any of them, `run_id` the run that did. `source_max` is the newest source row, as it was
+    when the newest of them was made.
     """
 
     state: State
@@ -90,6 +90,7 @@ class Standing:
     usable: bool = False
     rows: int | None = None
     snapshot: int | None = None
+    run_id: str | None = None
     source_max: datetime | None = None
 
 
@@ -145,13 +146,15 @@ def standing(
         (piece, manifest.partitions[piece.key]) for piece in slices if piece.key in manifest.partitions
     ]
     used = [(piece, entry) for piece, entry in entries if _fits(version, entry)]
+    newest = max((entry for _, entry in used), key=lambda entry: entry.snapshot, default=None)
     aging = [entry.as_of for piece, entry in used if not _settled(piece, entry)]
     return Standing(
         state=_worst(verdicts),
         last_refresh=min(aging or [entry.as_of for _, entry in used], default=None),
         usable=len(used) + sum(_begins(version, manifest, piece, now) for piece in slices) == len(slices),
         rows=sum(entry.rows for _, entry in used) if used else None,
-        snapshot=max((entry.snapshot for _, entry in used), default=None),
+        snapshot=newest.snapshot if newest else None,
+        run_id=newest.run_id if newest else None,
         source_max=max((entry for _, entry in used), key=lambda e: e.as_of).source_max if used else None,
     )
 

@@ -8,9 +8,12 @@ that Dagster gives the same partitions, so that both planes call them alike.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import threading
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from endpoints.definition import Partitions
@@ -33,9 +36,8 @@ def windows(partitions: Partitions, now: datetime) -> list[Window]:
 
     ValueError for a list of values: those have no windows.
     """
-    if partitions.start is None:
-        raise ValueError("partitions by value have no windows")
-    return list(_until(partitions, partitions.start, now))
+    line = timeline(partitions)
+    return line.windows[: line.begun(now)]
 
 
 def keys(partitions: Partitions | None, now: datetime) -> list[str] | None:
@@ -43,6 +45,71 @@ def keys(partitions: Partitions | None, now: datetime) -> list[str] | None:
     if partitions is None:
         return None
     return [w.key for w in windows(partitions, now)] if partitions.start else list(partitions.values)
+
+
+class Timeline:
+    """The windows of a version that have begun, each computed once: ten thousand of them take a while.
+
+    Thread-safe. `windows` only grows; `begun` says how many of them count at a time.
+    """
+
+    def __init__(self, partitions: Partitions) -> None:
+        if partitions.start is None:
+            raise ValueError("partitions by value have no windows")
+        self._partitions, self._edge = partitions, partitions.start
+        self._lock = threading.Lock()
+        self.windows: list[Window] = []
+        self._starts: list[datetime] = []
+        self._places: dict[str, int] = {}
+
+    def begun(self, now: datetime) -> int:
+        """How many windows have begun by `now`."""
+        if self._edge <= now and not self._is_over():
+            with self._lock:
+                while self._edge <= now and not self._is_over():
+                    self._add(window(self._partitions, self._edge))
+        return bisect_right(self._starts, now)
+
+    def find(self, key: str, now: datetime) -> Window | None:
+        """The window of that key, if it has begun by `now`."""
+        begun = self.begun(now)
+        place = self._places.get(key)
+        return self.windows[place] if place is not None and place < begun else None
+
+    def following(self, of: Window, count: int) -> Window | None:
+        """The window that many behind `of`, if both are known."""
+        place = self._places.get(of.key)
+        known = place is not None and place + count < len(self.windows)
+        return self.windows[place + count] if place is not None and known else None
+
+    def between(self, low: datetime | None, high: datetime | None, now: datetime) -> list[Window]:
+        """The windows that have begun and hold some instant from `low` on and before `high`."""
+        begun = self.begun(now)
+        first = 0 if low is None else max(0, bisect_right(self._starts, low) - 1)
+        if low is not None and first < begun and self.windows[first].end <= low:
+            first += 1  # only behind the last window there is
+        last = begun if high is None else min(begun, bisect_left(self._starts, high))
+        return self.windows[first:last]
+
+    def _is_over(self) -> bool:
+        return self._partitions.end is not None and self._edge >= self._partitions.end
+
+    def _add(self, found: Window) -> None:
+        self._places[found.key] = len(self.windows)
+        self.windows.append(found)
+        self._starts.append(found.start)
+        self._edge = found.end
+
+
+def timeline(partitions: Partitions) -> Timeline:
+    """The windows of these partitions. ValueError for a list of values."""
+    return _timeline(replace(partitions, column="", table=None, refresh=1))
+
+
+@lru_cache(maxsize=256)
+def _timeline(partitions: Partitions) -> Timeline:
+    """One for all versions that are sliced alike."""
+    return Timeline(partitions)
 
 
 def window(partitions: Partitions, at: datetime) -> Window:
@@ -54,32 +121,18 @@ def window(partitions: Partitions, at: datetime) -> Window:
 
 def window_of(partitions: Partitions, key: str, now: datetime) -> Window | None:
     """The window that `key` names, if it is one of `windows(partitions, now)`."""
-    if partitions.start is None:
-        return None
-    try:
-        at = _instant(partitions, key)
-    except ValueError:
-        return None
-    if not partitions.start <= at <= now or (partitions.end is not None and at >= partitions.end):
-        return None
-    found = window(partitions, at)
-    return found if found.key == key else None
+    return None if partitions.start is None else timeline(partitions).find(key, now)
 
 
 def left_refresh(partitions: Partitions, of: Window) -> datetime:
     """When `of` stopped being one of the last `refresh` windows: from then on it is closed."""
+    later = timeline(partitions).following(of, max(partitions.refresh, 1)) if partitions.start else None
+    if later is not None:
+        return later.start
     last = of
     for _ in range(max(partitions.refresh, 1) - 1):
         last = window(partitions, last.end)
     return last.end
-
-
-def _until(partitions: Partitions, start: datetime, now: datetime) -> Iterator[Window]:
-    edge = start
-    while edge <= now and (partitions.end is None or edge < partitions.end):
-        current = window(partitions, edge)
-        yield current
-        edge = current.end
 
 
 def _hour(at: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
@@ -114,14 +167,6 @@ _EDGES: dict[str, _Edges] = {
     "week": _by_date(lambda day: day - timedelta(days=day.weekday()), lambda day: day + timedelta(days=7)),
     "month": _by_date(lambda day: day.replace(day=1), _next_month),
 }
-
-
-def _instant(partitions: Partitions, key: str) -> datetime:
-    """When the window called `key` begins; ValueError where none can be called so."""
-    if len(key) > len("2026-10-25-02:00"):
-        return datetime.strptime(key, f"{_HOUR_KEY}%z")
-    local = datetime.strptime(key, _HOUR_KEY if partitions.by == "hour" else _DAY_KEY)
-    return local.replace(tzinfo=ZoneInfo(partitions.timezone)).astimezone(UTC)
 
 
 def _key(by: str, start: datetime, zone: ZoneInfo) -> str:

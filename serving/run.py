@@ -34,6 +34,7 @@ from endpoints.errors import (
 )
 from endpoints.freshness import Standing
 from endpoints.lake.manifest import Manifest
+from endpoints.lake.touched import touched
 from endpoints.query.bind import bind, count_statement, live_statement
 from endpoints.rows import Rows
 from endpoints.usage import RunRecord
@@ -247,7 +248,8 @@ async def _bind(
 def decide(service: Service, wanted: Wanted, manifest: Manifest | None) -> Decision:
     """Asset or live, and why. HttpProblem 503 `no_asset` where neither may answer."""
     version, plan = wanted.served.version, wanted.served.plan
-    standing = freshness.standing(version, manifest, wanted.now)
+    needed = touched(plan, wanted.bound, manifest, wanted.now) if plan is not None else None
+    standing = freshness.standing(version, manifest, wanted.now, needed)
     reason = standing.state.reason
     if version.materialize is None:
         return Decision("live", "not_materialized", standing, manifest)
@@ -312,12 +314,11 @@ def asset_facts(wanted: Wanted, decision: Decision, live_error: str | None = Non
     manifest = decision.manifest
     assert manifest is not None
     source: Source = "asset" if decision.source == "asset" else "stale"
-    newest = max(manifest.partitions.values(), key=lambda entry: entry.as_of, default=None)
     return Facts(
         source,
         decision.reason,
         decision.standing.last_refresh,
-        execution_id=newest.run_id if newest is not None else manifest.run_id,
+        execution_id=decision.standing.run_id or manifest.run_id,
         tag=f"snapshot {decision.standing.snapshot}",
         max_age=_promise_left(wanted, decision) if source == "asset" else 0,
         live_error=live_error,
@@ -409,7 +410,9 @@ async def _next_page(
     """More of the snapshot that the cursor names, whatever has been published since. HttpProblem 410."""
     version = wanted.served.version
     manifest = await service.assets.at(version, cursor.snapshot)
-    standing = freshness.standing(version, manifest, wanted.now)
+    plan = wanted.served.plan
+    needed = touched(plan, wanted.bound, manifest, wanted.now) if plan is not None else None
+    standing = freshness.standing(version, manifest, wanted.now, needed)
     if manifest is None or not standing.usable:
         raise HttpProblem("cursor_gone")
     source: Source = "asset" if isinstance(standing.state, freshness.Fresh) else "stale"

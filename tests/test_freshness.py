@@ -99,7 +99,7 @@ class TestUnpartitioned:
 
     def test_younger_than_the_promise_is_fresh(self) -> None:
         assert standing(version(), manifest({"all": entry(NOON - HOUR)}), NOON) == Standing(
-            Fresh(), last_refresh=NOON - HOUR, usable=True, rows=10, snapshot=1
+            Fresh(), last_refresh=NOON - HOUR, usable=True, rows=10, snapshot=1, run_id="run"
         )
 
     def test_older_is_stale_and_usable(self) -> None:

@@ -22,6 +22,7 @@ from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import Manifest
 from endpoints.lake.publish import Lake
 from endpoints.lake.read import AssetReader
+from endpoints.lake.touched import touched
 from endpoints.query.bind import Bound, bind, live_statement
 from endpoints.query.plan import Plan, Refused, make_plan
 from endpoints.rows import Rows
@@ -72,7 +73,7 @@ def answer(settings: Settings, question: Question, now: datetime) -> Answer:
         never = _why_never(question, plan)
         if never is not None or isinstance(plan, Refused):
             return live(never)
-        stands = freshness.standing(version, manifest, now)
+        stands = freshness.standing(version, manifest, now, touched(plan, bound, manifest, now))
         asset = partial(_asset, reader, manifest, plan, stands, question, bound)
         reason = stands.state.reason
         match freshness.route(version, stands):
@@ -131,8 +132,8 @@ def _asset(
     rows = reader.read(
         manifest, plan, bound, limit=question.limit, offset=question.offset, max_rows=question.limit
     )
-    newest = max(manifest.partitions.values(), key=lambda entry: entry.as_of)
-    return Answer(rows, source, stands.state.reason, stands.last_refresh, newest.run_id)
+    run_id = stands.run_id or manifest.run_id
+    return Answer(rows, source, stands.state.reason, stands.last_refresh, run_id)
 
 
 def _live(warehouse: Warehouse, question: Question, bound: Bound, reason: str | None) -> Answer:

@@ -34,9 +34,12 @@ class Merge:
         if not self._keys or rows.num_rows < 2:
             return rows
         if all(self._in_arrow(key) for key in self._keys):
-            by = [(str(place), "descending" if desc else "ascending") for place, desc, _ in self._keys]
+            by = [
+                (str(place), "descending" if desc else "ascending", "at_start" if first else "at_end")
+                for place, desc, first in self._keys
+            ]
             numbered = rows.rename_columns([str(place) for place in range(rows.num_columns)])
-            return rows.take(pc.sort_indices(numbered, sort_keys=by, null_placement="at_end"))
+            return rows.take(pc.sort_indices(numbered, sort_keys=by))
         names = [quoted(column.name) for column in self._columns]
         order = ", ".join(
             f"{names[place]}{' DESC' * desc} NULLS {'FIRST' if nulls_first else 'LAST'}"
@@ -47,8 +50,7 @@ class Merge:
         return self._run(Statement(sql), self._columns, rows, timezone=timezone, caps=caps)[1]
 
     def _in_arrow(self, key: tuple[int, bool, bool]) -> bool:
-        type_ = self._columns[key[0]].type
-        return type_.base.name in ARROW_ORDER and not (key[2] and type_.nullable)
+        return self._columns[key[0]].type.base.name in ARROW_ORDER
 
 
 def _by_place(result: Sequence[Column], keys: Sequence[OrderKey]) -> list[tuple[int, bool, bool]]:

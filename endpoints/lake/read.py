@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from endpoints.lake.filter import bound_values, check_aligned, request_filter, s
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
 from endpoints.lake.merge import Merge
 from endpoints.lake.rows import RowGroups, Sought
+from endpoints.lake.touched import touched
 from endpoints.query.bind import Bound
 from endpoints.query.ordering import ordered
 from endpoints.query.plan import Condition, Cut, Plan, plan_at
@@ -113,19 +114,17 @@ class AssetReader:
         offset: int,
         max_rows: int,
         count: bool = False,
-        partitions: Collection[str] | None = None,
     ) -> Rows:
         """One page of the rows that the bound variables select, in the query's order.
 
         `limit` counts rows of the page (None: up to `max_rows`); `has_more` says that rows follow; with
-        `count`, `total` says how many there are in all. A page of many rows lies in a file. `partitions`: the
-        keys of those that the request can touch (None: all); what is not published of them has no
-        rows. Raises
+        `count`, `total` says how many there are in all. A page of many rows lies in a file. Partitions
+        that the request can touch and that are not published have no rows. Raises
         Corrupt (MissingFile where a file is gone: read the head again and try once more), StoreUnavailable,
         and Unservable where ClickHouse cannot finish the answer here, or a bound lies within a bucket
         (Unaligned): the query is to run live.
         """
-        asset = _asset(manifest, plan, bound, partitions)
+        asset = _asset(manifest, plan, bound)
         plan = plan_at(plan, bound.version.clock, asset.as_of)
         for part, stored in stored_parts(plan, asset.columns):
             check_aligned(part.conditions, stored, bound, manifest.server.timezone)
@@ -295,13 +294,14 @@ class AssetReader:
                 yield _Piece(None if sought else group.rows, rows)
 
 
-def _asset(manifest: Manifest, plan: Plan, bound: Bound, touched: Collection[str] | None) -> _Asset:
+def _asset(manifest: Manifest, plan: Plan, bound: Bound) -> _Asset:
     """The published partitions that are read, oldest first, and the columns that they all have."""
     if plan.slicing is None:
         entry = manifest.partitions[UNPARTITIONED]
         return _Asset(manifest, (entry,), entry.columns, entry.as_of)
     fingerprint, published = bound.version.fingerprint, manifest.partitions
-    keys = sorted(published if touched is None else published.keys() & set(touched))
+    needed = touched(plan, bound, manifest, bound.now or datetime.now(UTC))
+    keys = sorted(published if needed is None else published.keys() & set(needed))
     entries = tuple(published[key] for key in keys if published[key].fingerprint == fingerprint)
     some = entries or [entry for entry in published.values() if entry.fingerprint == fingerprint][:1]
     if not some:

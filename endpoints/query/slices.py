@@ -49,6 +49,11 @@ class Sliced:
     column: str
     line: int
 
+    @property
+    def placeholders(self) -> tuple[str, ...]:
+        """The placeholders of the slice, as they stand in the text."""
+        return tuple(f"{{{name}:{type_.text}}}" for name, type_ in _TYPES.items())
+
 
 @dataclass(frozen=True, slots=True)
 class Unsliced:

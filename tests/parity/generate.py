@@ -8,7 +8,9 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
+from endpoints.definition import Partitions
 from tests.parity.data import KEYS
 from tests.parity.harness import Case
 
@@ -130,6 +132,75 @@ class Draft:
     def given(self) -> Mapping[str, object]:
         chosen = {name: self.chance.choice(values) for name, values in self.values.items()}
         return {n: v for n, v in chosen.items() if n not in self.optional or self.chance.random() < 0.5}
+
+
+# How `t` can be sliced: by time in some zone, by a list of values that leaves some out.
+SLICINGS = (
+    Partitions("ts", "day", datetime(2026, 1, 31, tzinfo=UTC), table="t"),
+    Partitions("ts", "day", datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 2, 4, tzinfo=UTC), table="t"),
+    Partitions("ts", "day", datetime(2026, 1, 30, 18, 30, tzinfo=UTC), timezone="Asia/Kolkata", table="t"),
+    Partitions("ts", "week", datetime(2026, 1, 25, 23, tzinfo=UTC), timezone="Europe/Berlin", table="t"),
+    Partitions("ts", "month", datetime(2026, 1, 1, tzinfo=UTC), table="t"),
+    Partitions(
+        "ts", "hour", datetime(2026, 2, 3, 2, tzinfo=UTC), datetime(2026, 2, 3, 9, tzinfo=UTC), table="t"
+    ),
+    Partitions("g", "list", table="t", values=("p", "q")),
+)
+SLICE_VALUES: tuple[tuple[str, str, tuple[object, ...]], ...] = (
+    ("ts", "DateTime64(3)", ("2026-02-01T00:00:00Z", "2026-02-03T03:00:00Z", "2026-02-02T13:00:00Z")),
+    ("toDate(ts)", "Date", ("2026-02-01", "2026-02-02", "2026-02-03", "2025-01-01")),
+    ("toDate(ts, 'Asia/Tokyo')", "Date", ("2026-02-02", "2026-02-03")),
+    ("toStartOfHour(ts)", "DateTime", ("2026-02-03T03:00:00Z", "2026-02-03T03:30:00Z")),
+    ("toMonday(ts)", "Date", ("2026-01-26", "2026-02-02", "2026-02-03")),
+    ("toStartOfMonth(ts)", "Date", ("2026-01-01", "2026-02-01")),
+    ("toYYYYMM(ts)", "UInt32", (202601, 202602)),
+    ("toYYYYMMDD(ts)", "UInt32", (20260131, 20260203)),
+    ("g", "String", ("p", "q", "r", "")),
+)
+SLICE_KEYS = (
+    *("toDate(ts)", "ts", "toStartOfHour(ts)", "toMonday(ts)", "toStartOfMonth(ts)", "g"),
+    "toDate(ts, 'Asia/Kolkata')",
+)
+SLICE_NOWS = (datetime(2026, 2, 3, 8, 30, tzinfo=UTC), datetime(2026, 2, 5, 12, tzinfo=UTC))
+
+
+def generate_sliced(seed: int) -> Case:
+    """A case with partitions, of which some may be missing: values that touch all, some or none of them."""
+    chance = random.Random(f"sliced {seed}")
+    draft = Draft(chance)
+    shapes = (_rows, _groups, _totals, _nested, _sliced)
+    shape: Callable[[Draft], str] = chance.choices(shapes, (4, 4, 1, 3, 8))[0]
+    sql = shape(draft)
+    some_missing = chance.random() < 0.3
+    return Case(
+        sql,
+        [draft.given() for _ in range(3)],
+        frozenset(draft.optional),
+        draft.buckets,
+        partitions=chance.choice(SLICINGS),
+        now=chance.choice(SLICE_NOWS),
+        missing=frozenset(chance.choices(range(6), k=2) if some_missing else ()),
+    )
+
+
+def _sliced(draft: Draft) -> str:
+    """Groups, or rows, with conditions on times of the sliced column."""
+    chance = draft.chance
+    keys = chance.sample(SLICE_KEYS, chance.randrange(1, 3))
+    parts = [_predicate(draft, "t.k")] if chance.random() < 0.6 else []
+    for _ in range(chance.randrange(1, 3)):
+        column, type_text, values = chance.choice(SLICE_VALUES)
+        operator = chance.choice(("=", ">=", "<", "<=", ">", ">=", "<"))
+        text = draft.variable(type_text, values)
+        if chance.random() < 0.2:
+            draft.optional.add(text[1:].split(":")[0])
+        parts.append(f"{column} {operator} {text}")
+    named = [(key, f"key{number}") for number, key in enumerate(keys)]
+    aggregates = [f"{call} AS a{n}" for n, call in enumerate(chance.sample(EXACT, chance.randrange(1, 3)))]
+    items = ", ".join([*(f"{key} AS {name}" for key, name in named), *aggregates])
+    order = _order(draft, [name for _, name in named] + ["a0"])
+    by = ", ".join(name for _, name in named)
+    return f"SELECT {items} FROM t WHERE {' AND '.join(parts)} GROUP BY {by}{order}{_limits(draft, 'key0')}"
 
 
 def generate(seed: int) -> Case:

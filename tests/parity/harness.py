@@ -11,16 +11,21 @@ from pathlib import Path
 import pyarrow as pa
 
 from endpoints.definition import Version
-from endpoints.definition.model import Limits, Materialize, Variable
+from endpoints.definition.model import Limits, Materialize, Partitions, Variable
 from endpoints.errors import Unaligned
+from endpoints.freshness import standing
 from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import Manifest, Server
 from endpoints.lake.publish import Lake, Published
 from endpoints.lake.read import AssetReader
 from endpoints.lake.store import Store
+from endpoints.lake.touched import touched
 from endpoints.parity import difference
+from endpoints.partitions import keys
 from endpoints.query.bind import Bound, bind, live_statement
 from endpoints.query.plan import Plan, Refused, check_plan, make_plan, plan_at
+from endpoints.query.plan.slices import sliced_column
+from endpoints.query.slices import partition_bounds
 from endpoints.query.variables import placeholders
 from endpoints.rows import Rows
 from endpoints.types import parse_type, storage_schema
@@ -47,14 +52,23 @@ class Case:
     buckets: Mapping[str, str] = field(default_factory=dict)
     unaligned: Sequence[Mapping[str, object]] = ()
     clock: str | None = None
+    partitions: Partitions | None = None
+    now: datetime = NOW
+    missing: frozenset[int] = frozenset()
+    """Of the partitions that have begun at `now`, the places of those that are not published."""
 
 
 @dataclass
 class Outcome:
-    """What came of a case: why it was refused, or how many answers were compared, and those that differ."""
+    """What came of a case: why it was refused, or how many answers were compared, and those that differ.
+
+    `pruned` answers read some partitions only, `live` ones could not be had: a partition is missing.
+    """
 
     refused: Refused | None = None
     compared: int = 0
+    pruned: int = 0
+    live: int = 0
     differences: list[str] = field(default_factory=list)
 
 
@@ -63,6 +77,7 @@ def version_of(
     optional: frozenset[str] = frozenset(),
     buckets: Mapping[str, str] | None = None,
     clock: str | None = None,
+    partitions: Partitions | None = None,
 ) -> Version:
     """A version with that SQL, as loading would give it."""
     variables: dict[str, Variable] = {}
@@ -78,10 +93,10 @@ def version_of(
         sql=sql,
         sql_file=Path("v1.sql"),
         variables=variables,
-        freshness=timedelta(hours=1),
+        freshness=timedelta(0),
         cache=timedelta(hours=1),
         live_when=frozenset(),
-        materialize=Materialize(None, None),
+        materialize=Materialize(None, None, partitions),
         contract=None,
         limits=Limits(),
         deprecated=None,
@@ -137,6 +152,29 @@ class Bench:
         assert isinstance(published, Published)
         return published.manifest
 
+    def materialize_partitions(self, version: Version, plan: Plan, case: Case) -> Manifest:
+        """Each partition by itself, all published together; a manifest even where there are none."""
+        assert case.partitions is not None
+        every = keys(case.partitions, case.now) or []
+        known = [key for n, key in enumerate(every) if n not in case.missing] or every[:1]
+        attempt = self.lake.begin(version.endpoint, version.number, fingerprint="f", run_id="r")
+        sort = [dimension.column for dimension in plan.seek]
+        assert plan.slicing is not None
+        (sliced,) = self.warehouse.describe(sliced_column(plan.slicing))
+        entries, zone = {}, "UTC"
+        for key in known:
+            bounds = partition_bounds(case.partitions, key, case.now)
+            assert bounds is not None
+            with self.warehouse.run(Statement(plan.materialize_sql, bounds), Caps()) as result:
+                with attempt.writer(key, result.columns, sort=sort) as writer:
+                    for batch in result:
+                        writer.write(batch)
+                entries[key] = attempt.entry(writer.close(), result.columns, as_of=case.now)
+                zone = result.timezone
+        published = attempt.publish(entries, Server("26.9", zone, sliced.type.text))
+        assert isinstance(published, Published)
+        return published.manifest
+
     def live(self, bound: Bound, width: int) -> Rows:
         """All rows of the live query, in the total order that pages have."""
         with self.warehouse.run(live_statement(bound, total_order=width), Caps()) as result:
@@ -146,15 +184,24 @@ class Bench:
     def run(self, case: Case) -> Outcome:
         """Every set of values both ways, whole and as some page."""
         outcome = Outcome()
-        version = version_of(case.sql, case.optional, case.buckets, case.clock)
+        version = version_of(case.sql, case.optional, case.buckets, case.clock, case.partitions)
         plan = self.plan(version)
         if isinstance(plan, Refused):
             outcome.refused = plan
             return outcome
-        manifest = self.materialize(version, plan)
+        manifest = (
+            self.materialize(version, plan)
+            if case.partitions is None
+            else self.materialize_partitions(version, plan, case)
+        )
         assert plan.width is not None
         for given in case.given:
-            bound = bind(version, given, now=NOW)
+            bound = bind(version, given, now=case.now)
+            needed = touched(plan, bound, manifest, case.now)
+            outcome.pruned += needed is not None
+            if not standing(version, manifest, case.now, needed).usable:
+                outcome.live += 1
+                continue
             live = self.live(bound, plan.width)
             for limit, offset in ((None, 0), PAGES[len(live.table) % len(PAGES)]):
                 asset = self.reader.read(manifest, plan, bound, limit=limit, offset=offset, max_rows=100_000)
@@ -164,7 +211,7 @@ class Bench:
                     outcome.differences.append(f"{case.sql}\n{given} limit={limit} offset={offset}: {why}")
         for given in case.unaligned:
             try:
-                bound = bind(version, given, now=NOW)
+                bound = bind(version, given, now=case.now)
                 self.reader.read(manifest, plan, bound, limit=None, offset=0, max_rows=100_000)
             except Unaligned:
                 continue

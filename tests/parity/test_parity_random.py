@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.parity.data import write_tables
-from tests.parity.generate import generate
+from tests.parity.generate import generate, generate_sliced
 from tests.parity.harness import Bench
 
 SEEDS = range(60)
@@ -22,6 +22,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     bench = Bench.over(data, tmp_path_factory.mktemp("lake"))
     yield bench
     bench.close()
+
+
+def test_random_queries_over_partitions(bench: Bench) -> None:
+    outcomes = [bench.run(generate_sliced(seed)) for seed in range(24)]
+    assert [d for outcome in outcomes for d in outcome.differences] == []
+    assert sum(outcome.compared for outcome in outcomes) > 30
+    assert sum(outcome.pruned for outcome in outcomes) > 5, "conditions say which partitions are needed"
+    assert sum(outcome.live for outcome in outcomes) > 3, "some need one that is missing"
 
 
 @pytest.mark.parametrize("first", SEEDS[::PER_TEST])

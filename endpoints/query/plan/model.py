@@ -139,13 +139,24 @@ class OrderKey:
 
 
 @dataclass(frozen=True, slots=True)
+class Grain:
+    """What an expression keeps of the sliced column: `name` is "" for the column itself, else a unit of time.
+
+    `zone` is the one it names, None where it takes the column's.
+    """
+
+    name: str
+    zone: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Slicing:
     """How a plan's rows are sliced, and how the slices' rows make one answer.
 
     `read` is the sliced table with its alias, `column` the column as the materializing text names it. Where
     the rows are the answer, they are in the `order` of the query, then by all columns; `along`: in the order
     of the slices, or against it. `zoned`: this holds only if the column's time zone is that of the
-    partitions.
+    partitions. `grains` are dimensions by whose values slices can be told, by their columns.
     """
 
     read: str = ""
@@ -154,6 +165,7 @@ class Slicing:
     order: tuple[OrderKey, ...] = ()
     along: Literal["", "asc", "desc"] = ""
     zoned: bool = False
+    grains: tuple[tuple[str, Grain], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,22 +9,23 @@ by a key that decides the slice: `toDate(ts)` decides days, weeks and months.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal
 
 from endpoints.definition.model import Partitions, Variable, Version
-from endpoints.query.lexer import significant, tokenize
+from endpoints.query.lexer import Kind, significant, tokenize
 from endpoints.query.plan.buckets import has_whole_hours
 from endpoints.query.plan.conditions import Conjunct
-from endpoints.query.plan.keys import Keys
-from endpoints.query.plan.model import Condition, OrderKey, Plan, Refusal, Refused, Slicing
+from endpoints.query.plan.keys import Keys, shadows
+from endpoints.query.plan.model import Condition, Grain, OrderKey, Plan, Refusal, Refused, Slicing
 from endpoints.query.plan.order import known_width
 from endpoints.query.plan.reasons import refusal
-from endpoints.query.plan.select import ORDER_WORDS, Select, Source, Span
+from endpoints.query.plan.select import ORDER_WORDS, Select, Source, Span, read_select
 from endpoints.query.slices import FROM, UNTIL, VALUES, Bounds, Sliced, Unsliced, all_bounds, slices_of
-from endpoints.query.variables import placeholders
+from endpoints.query.structure import select_at
+from endpoints.query.variables import placeholders, read_placeholder
 from endpoints.types import ClickHouseType, parse_type
 from endpoints.warehouse.protocol import ServerInfo, Statement
 
@@ -54,17 +55,6 @@ _UTC = frozenset({"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Unive
 NAMES = frozenset({FROM, UNTIL, VALUES})
 
 
-@dataclass(frozen=True, slots=True)
-class Grain:
-    """What an expression keeps of the sliced column: `name` is "" for the column itself.
-
-    `zone` is the one it names, None where it takes the column's.
-    """
-
-    name: str
-    zone: str | None
-
-
 def plan_sliced(version: Version, make: Make) -> Plan | Refused:
     """The plan of a version with partitions, `make` being the planner of one without."""
     found = slices_of(version)
@@ -86,7 +76,9 @@ def plan_sliced(version: Version, make: Make) -> Plan | Refused:
     )
     if isinstance(made, Refused):
         return _blamed(version, found, make, made)
-    return _finished(made, found)
+    if made.parts:  # the others would be whole in every slice
+        return Refused((refusal("partitions", found.line, "several SELECTs are stored side by side"),))
+    return _finished(made, found, partitions)
 
 
 def _blamed(version: Version, sliced: Sliced, make: Make, refused: Refused) -> Refused:
@@ -99,14 +91,39 @@ def _blamed(version: Version, sliced: Sliced, make: Make, refused: Refused) -> R
     return Refused((refusal("partitions", first.line, f"{first.detail} [{first.code}]"),))
 
 
-def _finished(plan: Plan, sliced: Sliced) -> Plan:
+def _finished(plan: Plan, sliced: Sliced, partitions: Partitions) -> Plan:
     """The plan without the slice among its conditions: a run's own bounds see to that."""
     conditions = tuple(c for c in plan.conditions if not NAMES.intersection(c.variables))
     finish = plan.finish
     if finish is not None:
         finish = replace(finish, variables=tuple(name for name in finish.variables if name not in NAMES))
-    slicing = replace(plan.slicing or Slicing(), read=sliced.read, column=sliced.column, line=sliced.line)
+    slicing = replace(
+        plan.slicing or Slicing(),
+        read=sliced.read,
+        column=sliced.column,
+        line=sliced.line,
+        grains=tuple(_grains(plan, sliced, partitions)),
+    )
     return replace(plan, conditions=conditions, finish=finish, slicing=slicing)
+
+
+def _grains(plan: Plan, sliced: Sliced, partitions: Partitions) -> Iterator[tuple[str, Grain]]:
+    """The dimensions that are a function of the sliced column."""
+    source = Source(sliced.sql)
+    inside = next(token.start for token in source.tokens if token.text in sliced.placeholders)
+    part = select_at(sliced.sql, inside)
+    assert part is not None, "the slice stands in a SELECT"
+    select = read_select(source, part, source.at(part.start, part.end))
+    named = {
+        item.alias: source.same(source.unwrap(item.expression))
+        for item in select.items
+        if item.alias is not None and not shadows(select, item)
+    }
+    for dimension in plan.dimensions:
+        text = _tokens(dimension.expression)
+        found = grain(named.get(text[0], text) if len(text) == 1 else text, partitions)
+        if found is not None:
+            yield dimension.column, found
 
 
 def bounds_of(version: Version) -> Bounds:
@@ -272,6 +289,25 @@ def _is_column(text: Texts, partitions: Partitions) -> bool:
 @lru_cache(maxsize=256)
 def _tokens(text: str) -> Texts:
     return tuple(token.text for token in significant(tokenize(text)))
+
+
+@lru_cache(maxsize=1024)
+def compared(condition: Condition) -> tuple[tuple[str, str], ...]:
+    """(operator, variable) of each comparison with the condition's column that all rows pass, as far as it is
+    made of such: `=`, `<` and the like, BETWEEN, IN of an array.
+    """
+    if condition.comparison is not None:
+        return (condition.comparison[1:],)
+    source = Source(condition.sql)
+    span = source.unwrap(Span(0, len(source.tokens)))
+    words = [source.word(index) for index in span if source.tokens[index].kind is not Kind.PLACEHOLDER]
+    names = tuple(read_placeholder(source.tokens[index]).name for index in source.placeholders(span))
+    if source.text(Span(span.first, span.first + 1)) not in condition.columns:
+        return ()
+    if words[1:] == ["BETWEEN", "AND"] and len(names) == 2:
+        return ((">=", names[0]), ("<=", names[1]))
+    arrays = words[1:] == ["IN"] and len(names) == 1 and span.last - span.first == 3
+    return (("IN", names[0]),) if arrays else ()
 
 
 # -- the order in which slices are put together -------------------------------------------------------------
