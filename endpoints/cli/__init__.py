@@ -15,6 +15,7 @@ import click
 
 from endpoints.cli.alerts import alerts
 from endpoints.cli.demo import demo
+from endpoints.cli.diff import diff
 from endpoints.cli.history import history
 from endpoints.cli.keys import keys
 from endpoints.cli.lock import lock
@@ -25,6 +26,7 @@ from endpoints.cli.rollback import release, rollback
 from endpoints.cli.run import run
 from endpoints.cli.serve import dev, serve
 from endpoints.cli.status import status
+from endpoints.cli.test import test
 from endpoints.cli.token import token
 from endpoints.cli.usage import usage
 from endpoints.cli.validate import validate
@@ -63,7 +65,22 @@ def main() -> None:
 
 
 for command in (
-    *(demo, dev, serve, new, validate, plan, run, materialize, status, history, rollback, release),
+    *(
+        demo,
+        dev,
+        serve,
+        new,
+        validate,
+        plan,
+        run,
+        materialize,
+        status,
+        test,
+        history,
+        diff,
+        rollback,
+        release,
+    ),
     usage,
     *(keys, token, lock, alerts),
 ):
