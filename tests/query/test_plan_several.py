@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from endpoints.query.bind import bind
 from endpoints.query.inline import inlined
 from endpoints.query.plan import Plan, Refused, check, make_plan
 from tests.parity.data import write_tables
-from tests.parity.harness import NOW, Bench, version_of
+from tests.parity.harness import Bench, version_of
 
 BESIDE = "SELECT count() AS c FROM (SELECT k FROM t WHERE g = {g:String}) AS a JOIN u ON a.k = u.k AND w > 1"
 
@@ -76,13 +75,3 @@ def test_a_select_of_with_is_written_where_it_is_read() -> None:
 )
 def test_a_with_that_reads_itself_or_shares_its_name_stays(sql: str) -> None:
     assert inlined(sql) is None
-
-
-def test_rows_that_a_semi_join_passed_over_are_found_again(bench: Bench) -> None:
-    """ClickHouse 26.9 remembers after a SEMI JOIN that a condition matches nothing, though it does."""
-    rows, ours = "SELECT x FROM t WHERE k = {k:String}", "SELECT i FROM t WHERE k = {k:String}"
-    right = f"({rows}) AS s RIGHT JOIN (SELECT DISTINCT w FROM u WHERE k = {{k:String}}) AS b ON s.x = b.w"
-    joined = version_of(f"SELECT b.w AS w FROM {right} SEMI LEFT JOIN ({ours}) AS z ON z.i = b.w ORDER BY w")
-    bench.live(bind(joined, {"k": "a"}, now=NOW), 1)
-    version = version_of("SELECT count() AS c FROM t WHERE k = {k:String}")
-    assert bench.live(bind(version, {"k": "a"}, now=NOW), 1).table.column(0)[0].as_py() == 41
