@@ -107,7 +107,8 @@ def signer_of(jwk: Mapping[str, Any]) -> Signer:
         raise ValueError("keys are Ed25519, P-256 or RSA")
     if jwk.get("alg", algorithm) != algorithm:
         raise ValueError(f"such a key signs with {algorithm} here")
-    if jwk.get("use", "sig") != "sig":
+    operations = jwk.get("key_ops", ["verify"])
+    if jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         raise ValueError("the key is not for signatures")
     try:
         key = jwt.PyJWK({name: jwk[name] for name in _PUBLIC if name in jwk}, algorithm=algorithm).key

@@ -55,10 +55,8 @@ class Rate:
     amount: int
     seconds: int
     item: RateLimitItem  # undivided, for windows that all processes share
-
-    @property
-    def policy(self) -> str:
-        return f'"{self.name}";q={self.amount};w={self.seconds}'
+    label: bytes  # its name and its policy as headers have them, made once
+    policy: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +79,13 @@ class Account:
         """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10), a member per rate."""
         if not self.lines:
             return ()
-        left = ", ".join(f'"{rate.name}";r={now.left};t={math.ceil(now.wait)}' for rate, now in self.lines)
-        policy = ", ".join(rate.policy for rate, _ in self.lines)
-        return (b"ratelimit", left.encode("latin-1")), (b"ratelimit-policy", policy.encode("latin-1"))
+        left = b", ".join(
+            [b"%b;r=%d;t=%d" % (rate.label, now.left, math.ceil(now.wait)) for rate, now in self.lines]
+        )
+        return (b"ratelimit", left), (
+            b"ratelimit-policy",
+            b", ".join([rate.policy for rate, _ in self.lines]),
+        )
 
 
 class Limits:
@@ -153,7 +155,9 @@ class Limits:
 @lru_cache(maxsize=4096)
 def _rate(name: str, text: str, divide: int) -> Rate:
     item = parse(text)
-    return Rate(name, max(1, item.amount // divide), item.get_expiry(), item)
+    amount, seconds, label = max(1, item.amount // divide), item.get_expiry(), f'"{name}"'
+    policy = f"{label};q={amount};w={seconds}"
+    return Rate(name, amount, seconds, item, label.encode(), policy.encode())
 
 
 class Windows:

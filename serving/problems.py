@@ -57,7 +57,7 @@ KINDS: Mapping[str, Kind] = {
         400, "Two credentials", "Send one key: either Authorization: Bearer or X-API-Key, once."
     ),
     "unauthenticated": Kind(
-        401, "No valid key", "Send a valid key as Authorization: Bearer ep_… or as X-API-Key."
+        401, "No valid key", "Send a valid key or token as Authorization: Bearer … or as X-API-Key."
     ),
     "pin_not_applicable": Kind(
         403, "Pin not applicable", "This key is pinned to a variable that this version does not have."

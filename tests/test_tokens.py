@@ -185,6 +185,12 @@ def test_claims_that_are_taken() -> None:
         assert read(encode({**GOOD, **change}))
 
 
+@pytest.mark.parametrize("change", [lambda t: f"{t}=", lambda t: t.replace(".", "=.", 1), lambda t: f" {t}"])
+def test_padding_and_spaces_are_no_part_of_a_token(change: Any) -> None:
+    with pytest.raises(InvalidToken):
+        read(change(encode(GOOD)))
+
+
 def test_a_token_too_long() -> None:
     text = encode({**GOOD, "more": "x" * MAX_TOKEN_BYTES})
     with pytest.raises(InvalidToken, match="longer"):
@@ -285,6 +291,7 @@ def test_hs256_of_rfc_7515() -> None:
         {"kty": "EC", "crv": "secp256k1"}, {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
         {"kty": "OKP", "crv": "Ed25519", "x": "AA"}, {"kty": "OKP", "crv": "Ed25519"}, {"kty": ["OKP"]},
         {**JWKS["EdDSA"], "alg": "HS256"}, {**JWKS["EdDSA"], "use": "enc"},
+        {**JWKS["EdDSA"], "key_ops": ["encrypt"]}, {**JWKS["EdDSA"], "key_ops": "verify"},
         {"kty": "RSA", "n": "AQAB", "e": "AQAB"},
     ],
 )  # fmt: skip

@@ -229,6 +229,16 @@ def test_redis_may_go_and_come_back(serve_with, own_redis, caplog, monkeypatch) 
     assert said == ["Redis is away", "Redis is back", "Redis is away"]
 
 
+def test_a_redis_that_hangs_is_not_waited_for(serve_with, caplog) -> None:
+    caplog.set_level(logging.WARNING, "serving.limits")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        _, start = serve_with(redis_url=f"redis://127.0.0.1:{silent.getsockname()[1]}", rate="3/minute")
+        client = start()
+        answers = [client.get("/endpoints/numbers/run?n=1") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [200] * 3 + [429]
+    assert caplog.text.count("Redis is away") == 1
+
+
 def _left(answer: httpx.Response) -> int:
     found = re.search(r'"key";r=(\d+)', answer.headers["ratelimit"])
     assert found is not None
