@@ -78,14 +78,19 @@ def measure(project: Path, seconds: int) -> dict[str, float]:
 
 def make_project(project: Path) -> str:
     """A project over the flights with its asset published; returns a key."""
-    shutil.copytree(Path(nycflights.__file__).parent / "endpoint_defs", project / "endpoint_defs")
-    (project / ".env").touch()
-    nycflights.write_flights(project / "data", nycflights.read_flights())
-    command(project, "materialize", "carrier_months")
+    prepare(project)
     made = json.loads(
         command(project, "keys", "create", "--name", "bench", "--rate", "100000000/minute", "--json")
     )
     return str(made["key"])
+
+
+def prepare(project: Path) -> None:
+    """A project over the flights with its asset published."""
+    shutil.copytree(Path(nycflights.__file__).parent / "endpoint_defs", project / "endpoint_defs")
+    (project / ".env").touch()
+    nycflights.write_flights(project / "data", nycflights.read_flights())
+    command(project, "materialize", "carrier_months")
 
 
 def command(project: Path, *arguments: str) -> str:

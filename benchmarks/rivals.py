@@ -62,3 +62,18 @@ def duckdb_routes() -> FastAPI:
         return answer(ANSWER, carrier)
 
     return app
+
+
+def duckdb_file() -> FastAPI:
+    """FastAPI over DuckDB, over the sorted file that RIVAL_FILE names, whose `customer` is asked for."""
+    database = duckdb.connect()
+    sql = "SELECT day, event, events, people FROM read_parquet(?) WHERE customer = ?"
+    app = FastAPI()
+
+    @app.get("/read")
+    def read(customer: str) -> dict[str, Any]:
+        found = database.cursor().execute(sql, [os.environ["RIVAL_FILE"], customer])
+        columns = [column[0] for column in found.description or ()]
+        return {"columns": columns, "results": found.fetchall()}
+
+    return app
