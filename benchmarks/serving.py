@@ -64,7 +64,7 @@ class Bench:
         return self._project("asset", make)
 
     def known(self) -> dict[str, dict[str, float]]:
-        """Answers that are known, beside raw bytes: all servers stand, and are asked in turn, round by round."""
+        """Answers that are known, beside raw bytes: all servers stand, and are asked in turn."""
         project, key = self.flights()
         body = project / "body"
         body.touch()

@@ -204,8 +204,10 @@ def is_held(if_none_match: bytes | None, tag: str) -> bool:
     if if_none_match is None:
         return False
     held = if_none_match.decode("latin-1").strip()
+    if held == tag:
+        return True
     strong = tag.removeprefix("W/")
-    return held in (tag, "*") or strong in (part.strip().removeprefix("W/") for part in held.split(","))
+    return held == "*" or strong in (part.strip().removeprefix("W/") for part in held.split(","))
 
 
 def encode(wanted: Wanted, facts: Facts, rows: Rows) -> Encoded:

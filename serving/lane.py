@@ -20,7 +20,7 @@ from starlette.types import Scope, Send
 
 from endpoints.lake.manifest import Manifest
 from endpoints.usage import RunRecord
-from serving.answer import Answer, Facts, RawHeader, Wanted, etag, headers, identity, is_held, kept_as
+from serving.answer import Encoded, Facts, RawHeader, Wanted, etag, headers, identity, is_held, kept_as
 from serving.auth import Principal
 from serving.clock import Moment
 from serving.front import request_id
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from serving.service import Service
 
 MOST_KNOWN = 4096
+_NOTHING = Encoded(b"", (), 0)
 REFUSED = "endpoints.refused"
 """The key in a request's scope of the refusal that the lane has met."""
 
@@ -74,6 +75,24 @@ class Known:
         self.headers = [*headers(wanted, facts, self.tag), *self.cors]
         return True
 
+    def record(self, status: int, duration: float, sent: Encoded) -> RunRecord:
+        """The record of a run that was answered with this."""
+        version, facts = self.wanted.served.version, self.facts
+        assert facts is not None
+        return RunRecord(
+            at=time(),
+            endpoint=version.endpoint,
+            version=version.number,
+            key_id=self.wanted.principal.id,
+            source=facts.source,
+            reason=facts.reason,
+            status=status,
+            duration=duration,
+            rows=sent.rows,
+            bytes=len(sent.body),
+            cached=True,
+        )
+
 
 class Lane:
     """Known answers by the requests that they answer, the least recently asked for dropped first."""
@@ -105,41 +124,36 @@ class Lane:
         if not self._holds(known) or not await self._is_same(known.wanted.principal, scope):
             self._known.pop(key, None)
             return False
-        answer, rows = self._answer(known, given.get(b"if-none-match"))
-        if answer is None:
+        if is_held(given.get(b"if-none-match"), known.tag):
+            status, encoded = 304, _NOTHING
+        elif (kept := self._service.results.get(known.body_key)) is not None:
+            status, encoded = 200, kept
+        else:
             return False
-        wanted, service = known.wanted, self._service
+        if not await self._pay(known.wanted, scope):
+            return False
+        self._known.move_to_end(key)
+        sent = [
+            *known.headers,
+            *encoded.headers,
+            *(account.headers() if (account := scope.get(SCOPE)) is not None else ()),
+            (b"server-timing", b"total;dur=%.3f" % ((perf_counter() - begun) * 1000)),
+            (b"x-request-id", request_id(given.get(b"x-request-id"))),
+        ]
+        await send({"type": "http.response.start", "status": status, "headers": sent})
+        await send({"type": "http.response.body", "body": encoded.body})
+        self._service.records.record(known.record(status, perf_counter() - begun, encoded))
+        return True
+
+    async def _pay(self, wanted: Wanted, scope: Scope) -> bool:
+        """Pay for the run, and tell whether that was allowed; if not, the long way says so."""
+        limits, version = self._service.limits, wanted.served.version
         try:
-            await service.limits.admit(scope, wanted.principal)
-            await service.limits.run(scope, wanted.served.version, fresh=False)
+            await limits.admit(scope, wanted.principal)
+            await limits.run(scope, version, fresh=False)
         except HttpProblem as refused:
             scope[REFUSED] = refused
             return False
-        self._known.move_to_end(key)
-        seconds = perf_counter() - begun
-        answer.headers += (
-            *(account.headers() if (account := scope.get(SCOPE)) is not None else ()),
-            (b"server-timing", b"total;dur=%.3f" % (seconds * 1000)),
-            (b"x-request-id", request_id(given.get(b"x-request-id"))),
-        )
-        await answer(scope, _never, send)
-        facts, version = known.facts, wanted.served.version
-        assert facts is not None
-        service.records.record(
-            RunRecord(
-                time(),
-                wanted.served.endpoint.name,
-                version.number,
-                wanted.principal.id,
-                facts.source,
-                facts.reason,
-                answer.status,
-                perf_counter() - begun,
-                rows,
-                len(answer.body),
-                True,
-            )
-        )
         return True
 
     def _holds(self, known: Known) -> bool:
@@ -164,15 +178,6 @@ class Lane:
             return await self._service.keys.authenticate(scope["headers"]) is principal
         except HttpProblem:
             return False
-
-    def _answer(self, known: Known, if_none_match: bytes | None) -> tuple[Answer | None, int]:
-        """The answer, and how many rows are in it; None where its bytes have been dropped."""
-        if is_held(if_none_match, known.tag):
-            return Answer(304, known.headers.copy()), 0
-        encoded = self._service.results.get(known.body_key)
-        if encoded is None:
-            return None, 0
-        return Answer(200, [*known.headers, *encoded.headers], encoded.body), encoded.rows
 
 
 def _key(scope: Scope, given: dict[bytes, bytes]) -> Hashable:
@@ -200,7 +205,3 @@ def _key(scope: Scope, given: dict[bytes, bytes]) -> Hashable:
         given.get(b"accept-encoding"),
         given.get(b"origin"),
     )
-
-
-async def _never() -> dict[str, object]:
-    raise AssertionError("a prepared answer reads nothing")
