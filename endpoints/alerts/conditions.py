@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -15,16 +15,20 @@ from endpoints.units import show_duration
 
 Kind = Literal["failed", "contract", "parity", "check", "stale", "source", "sunset"]
 
+BROKEN: Final[frozenset[Kind]] = frozenset({"failed", "contract", "parity", "check"})
+"""Those of which a version that can be made again is free, all at once."""
 SUNSET_DAYS: Final = (30, 7, 1)
 """How long before a sunset its callers' operators are told, each once."""
 SOURCE_PREFIX: Final = "source:"
 """What the names of checks of source tables begin with in a manifest; the table's name follows."""
+NEVER: Final = timedelta(days=36_500)
 _NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One thing that is wrong. `since`: when it began, None where nobody saw; told of after `grace`.
+    """One thing that is wrong. `since`: when it began, None where nobody saw; told of after `grace`
+    (`NEVER`: not while that holds).
 
     `about` sets apart several of one kind.
     """
@@ -64,9 +68,10 @@ def conditions(
         what = "A run ended without a word: it was killed, or never began."
         which = version.endpoint, version.number
         failed = [Condition(*which, "failed", what, failed_run.at, failed_run.run_id)]
-    # What has failed grows stale as well, for the same reason.
-    found += failed or _late(version, manifest, now)
-    return (*found, *_sources(version, manifest))
+    late = _late(version, manifest and replace(manifest, failures={}), now)
+    if failed:  # what fails grows stale for the same reason; what was stale before is not better now
+        late = [replace(condition, grace=NEVER) for condition in late]
+    return (*found, *failed, *late, *_sources(version, manifest))
 
 
 def tells_nothing_of(manifest: Manifest | None, run: FailedRun) -> bool:

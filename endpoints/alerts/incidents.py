@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from endpoints.alerts.conditions import Condition
+from endpoints.alerts.conditions import BROKEN, Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +62,17 @@ def advance(
     told = [incident for incident in gone if incident.told is not None]
     over = {key: at for key, at in before.over.items() if now - at < quiet}
     over |= {incident.condition.key: incident.told for incident in told if incident.told is not None}
-    # A sunset is not recovered from, and its last day says enough.
-    ended = tuple(incident for incident in told if incident.condition.kind != "sunset")
+    ended = tuple(incident for incident in told if _is_over(incident.condition, found.values()))
     return Incidents(open_, over), News(tuple(begun), ended)
+
+
+def _is_over(condition: Condition, found: Iterable[Condition]) -> bool:
+    """Whether that it is gone is good news: not of a sunset, nor where it is broken in another way now."""
+    if condition.kind == "sunset":
+        return False
+    which = condition.endpoint, condition.version
+    broken = {(one.endpoint, one.version) for one in found if one.kind in BROKEN}
+    return condition.kind not in BROKEN or which not in broken
 
 
 def _seen_again(known: Incident | None, condition: Condition, now: datetime) -> Incident:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -270,6 +271,29 @@ def test_a_run_that_died_is_remembered_until_the_lake_hears_of_another(
     world.publish("sales", NOW + 4 * MINUTE)
     world.look(daemon, NOW + 5 * MINUTE)
     assert webhook.titles == ["sales@1: failed", "sales@1: recovered (failed)"]
+
+
+def test_a_stale_version_that_fails_has_not_recovered(world: World, webhook: Webhook) -> None:
+    world.define("sales")
+    daemon = world.daemon(webhook.url)
+    world.look(daemon, NOW + 2 * HOUR)
+    old = world.heads["sales", 1].partitions
+    world.publish("sales", NOW + 2 * HOUR, error="ClickHouse did not answer.")
+    failed = world.heads["sales", 1]
+    world.heads["sales", 1] = replace(failed, partitions=old)
+    world.look(daemon, NOW + 3 * HOUR)
+    assert webhook.titles == ["sales@1: stale", "sales@1: failed"]
+    world.publish("sales", NOW + 4 * HOUR)
+    world.look(daemon, NOW + 4 * HOUR)
+    assert set(webhook.titles[2:]) == {"sales@1: recovered (stale)", "sales@1: recovered (failed)"}
+
+
+def test_a_version_that_fails_until_it_is_stale_is_told_of_once(world: World, webhook: Webhook) -> None:
+    world.define("sales")
+    world.publish("sales", NOW, error="ClickHouse did not answer.")
+    for hour in range(4):
+        world.look(world.daemon(webhook.url), NOW + hour * HOUR)
+    assert webhook.titles == ["sales@1: failed"]
 
 
 def test_nothing_is_written_while_nothing_changes(world: World, webhook: Webhook) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from endpoints.alerts.conditions import Condition, FailedRun, conditions
+from endpoints.alerts.conditions import NEVER, Condition, FailedRun, conditions
 from endpoints.definition import Version, load_definitions
 from endpoints.lake.manifest import CheckResult, Manifest, PartitionEntry, PartitionFailure
 
@@ -88,7 +88,8 @@ def test_failures_say_which_kind_and_nothing_of_the_engine(tmp_path: Path, cause
     version = define(tmp_path, **HOURLY)
     failed = {"all": failure(version, cause, "Something plain.")}
     old = {"all": entry(version, timedelta(days=9))}
-    [found] = conditions(version, manifest(version, old, failed), NOW)
+    found, late = conditions(version, manifest(version, old, failed), NOW)
+    assert (late.kind, late.grace) == ("stale", NEVER), "stale for the same reason: not told of"
     assert (found.kind, found.what) == (kind, "Something plain.")
     assert (found.since, found.run_id) == (NOW - timedelta(minutes=10), "run-9")
 
@@ -148,5 +149,5 @@ def test_a_run_that_died_without_a_word(tmp_path: Path) -> None:
     before_the_last_attempt = FailedRun("run-7", NOW - timedelta(minutes=6))
     assert not conditions(version, good, NOW, before_the_last_attempt)
     told = manifest(version, {}, {"all": failure(version, "run", "Told.")})
-    [found] = conditions(version, told, NOW, FailedRun("run-9", NOW))
+    found, _ = conditions(version, told, NOW, FailedRun("run-9", NOW))
     assert found.what == "Told."

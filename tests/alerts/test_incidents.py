@@ -56,6 +56,17 @@ def test_some_things_are_given_time() -> None:
     assert looks((0, True), (10, False), (40, False), grace=grace) == []
 
 
+def test_what_breaks_in_another_way_has_not_recovered() -> None:
+    broken, failed = Condition("sales", 1, "contract", "A."), Condition("sales", 1, "failed", "B.")
+    other = Condition("stock", 1, "failed", "C.")
+    incidents, _ = advance(Incidents(), [broken, other], NOON, QUIET)
+    incidents, news = advance(incidents, [failed], NOON + QUIET, QUIET)
+    assert [one.condition for one in news.begun] == [failed]
+    assert [one.condition for one in news.ended] == [other]
+    _, news = advance(incidents, [], NOON + 2 * QUIET, QUIET)
+    assert [one.condition for one in news.ended] == [failed]
+
+
 def test_a_sunset_is_not_recovered_from() -> None:
     near = Condition("sales", 1, "sunset", "Soon.", about="30")
     incidents, first = advance(Incidents(), [near], NOON, QUIET)
