@@ -24,6 +24,7 @@ from endpoints.errors import (
     WarehouseUnavailable,
 )
 from endpoints.lake.layout import version_folder
+from endpoints.lake.manifest import UNPARTITIONED
 from endpoints.lake.publish import Lake
 from endpoints.settings import Settings
 from endpoints.units import show_duration
@@ -41,8 +42,10 @@ from orchestration.materialize import (
     materialize,
     materialize_partitions,
 )
+from orchestration.once import Turn
 from orchestration.parity import ParityBreach
 from orchestration.partitions import partitions_def, partitions_of
+from orchestration.shared import settled, work_of
 from orchestration.sources import owner_of, table_key
 
 POOL = "clickhouse"
@@ -108,10 +111,10 @@ def version_asset(
         can_subset=False,
     )
     def run(context: dg.AssetExecutionContext) -> Any:
-        try:
-            with closing(open_warehouse(settings)) as warehouse:
-                lake = Lake.open(settings)
-                done = materialize(
+        def made(turn: Turn) -> Iterator[Materialized | Unmade]:
+            yield from settled(version, turn, settings)
+            if turn.mine:
+                yield materialize(
                     version,
                     warehouse,
                     lake,
@@ -120,6 +123,14 @@ def version_asset(
                     run_id=context.run.run_id,
                     watch=_watch(context, version, report),
                 )
+
+        try:
+            with closing(open_warehouse(settings)) as warehouse:
+                lake = Lake.open(settings)
+                with work_of(context, version, [UNPARTITIONED], lake, settings) as work:
+                    (done,) = [outcome for turn in work for outcome in made(turn)]
+                if isinstance(done, Unmade):
+                    raise done.error
                 lineage = lineage_metadata(version, done.columns, warehouse)
         except ContractBreach as breach:
             yield contract_breach(version, breach)
@@ -177,20 +188,27 @@ def _partitioned_asset(
             tell(outcome)
 
         keys = [key for key in context.partition_keys if only is None or key in only]
+        outcomes: list[Materialized | Unmade] = []
         try:
             with closing(open_warehouse(settings)) as warehouse:
                 lake = Lake.open(settings)
-                outcomes = materialize_partitions(
-                    version,
-                    warehouse,
-                    lake,
-                    settings,
-                    sources=listed.sources,
-                    run_id=context.run.run_id,
-                    partitions=keys,
-                    watch=_watch(context, version, report),
-                    tell=said,
-                )
+                with work_of(context, version, keys, lake, settings) as work:
+                    for turn in work:
+                        for outcome in settled(version, turn, settings):
+                            said(outcome)
+                            outcomes.append(outcome)
+                        if turn.mine:
+                            outcomes += materialize_partitions(
+                                version,
+                                warehouse,
+                                lake,
+                                settings,
+                                sources=listed.sources,
+                                run_id=context.run.run_id,
+                                partitions=turn.mine,
+                                watch=_watch(context, version, report),
+                                tell=said,
+                            )
         except CheckBreach as breach:
             yield from own_breach(breach)
             raise dg.Failure(str(breach), allow_retries=False) from breach
@@ -199,7 +217,7 @@ def _partitioned_asset(
         failed = [one for one in outcomes if isinstance(one, Unmade)]
         if failed:
             yield from _breaches(version, failed)
-            raise _some_failed(version, failed, len(keys))
+            raise _some_failed(version, failed, len(outcomes))
         if published := [one for one in outcomes if isinstance(one, Materialized)]:
             yield from passed_checks(listed, published, lake)
 
@@ -312,8 +330,10 @@ def _metadata(done: Materialized, settings: Settings) -> dict[str, Any]:
         "bytes": entry.bytes,
         "as_of": dg.MetadataValue.timestamp(entry.as_of),
         **({"source_max": dg.MetadataValue.timestamp(entry.source_max)} if entry.source_max else {}),
+        "outcome": done.outcome,
         "superseded": done.superseded,
         "written": done.written,
+        **({"made by": done.made_by} if done.made_by else {}),
         "lake": dg.MetadataValue.path(folder),
         "files": dg.MetadataValue.json([file.path for file in entry.files]),
     }

@@ -93,7 +93,8 @@ class Materialized:
     """What is published now, and the columns of the answers that are read from it.
 
     `superseded`: a run that began later had published before this one. `parity` is None where no answers were
-    to be compared. `written` tells who wrote the files.
+    to be compared. `written` tells who wrote the files. `made_by`: the other run that made it, for this one
+    as well.
     """
 
     version: Version
@@ -105,6 +106,12 @@ class Materialized:
     superseded: bool
     parity: Parity | None
     written: str
+    made_by: str | None = None
+
+    @property
+    def outcome(self) -> str:
+        """In one word: `published` by this run, `superseded` by a later one, or `shared` with another."""
+        return "superseded" if self.superseded else "shared" if self.made_by else "published"
 
 
 @dataclass(frozen=True, slots=True)

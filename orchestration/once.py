@@ -9,7 +9,7 @@ goes on where the first one was.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -39,11 +39,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A part of the work: what this run is to make now, and what has been made, or has failed, elsewhere."""
+    """A part of the work: what this run is to make now, and what has been made, or has failed, elsewhere, as
+    `manifest` tells.
+    """
 
     mine: tuple[str, ...]
     made: Mapping[str, PartitionEntry]
     failed: Mapping[str, PartitionFailure]
+    manifest: Manifest | None = None
 
 
 def turns(
@@ -54,7 +57,7 @@ def turns(
     *,
     run_id: str,
     say: Callable[[str], None] = lambda text: None,
-) -> Iterator[Turn]:
+) -> Generator[Turn, None, None]:
     """The run's work, a turn at a time; `mine` of one must be made before the next is asked for.
 
     One turn where nobody else is about. `say` hears whom it waits for.
@@ -96,7 +99,7 @@ class _Work:
         }
         mine = tuple(key for key in claimed if key not in made and key not in failed)
         self.left = tuple(key for key in self.left if key not in {*made, *failed, *mine})
-        return Turn(mine, made, failed)
+        return Turn(mine, made, failed, manifest)
 
     def waits_for(self, claims: Collection[Claim]) -> list[Claim]:
         """Those of the claims that are on something that is left."""

@@ -1,6 +1,6 @@
 """Real processes are killed: the worker of a run, then the daemon with all that it started.
 
-A daemon works on a real instance, with a pool of one place. What is asked for is published once, whatever dies.
+A daemon works on a real instance, with a pool of one place. What is asked for is published once.
 """
 
 from __future__ import annotations
