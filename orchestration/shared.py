@@ -10,12 +10,14 @@ import dagster as dg
 
 from endpoints.definition import Version
 from endpoints.errors import EndpointsError
+from endpoints.lake.manifest import Manifest, PartitionEntry
 from endpoints.lake.publish import Lake
 from endpoints.settings import Settings
 from endpoints.types import storage_schema
 from orchestration.asks import ask_of
 from orchestration.materialize import Materialized, Unmade
 from orchestration.once import Turn, turns
+from orchestration.parity import Parity
 
 
 class FailedElsewhere(EndpointsError):
@@ -40,13 +42,34 @@ def work_of(
     return closing(turns(version, ask, lake, settings, run_id=run.run_id, say=context.log.info))
 
 
-def settled(version: Version, turn: Turn) -> Iterator[Materialized | Unmade]:
+def settled(version: Version, turn: Turn, settings: Settings) -> Iterator[Materialized | Unmade]:
     """What a turn has found made, or failed, already."""
     for key, entry in turn.made.items():
         assert turn.manifest is not None
-        rows = storage_schema(entry.columns).empty_table()
-        yield Materialized(
-            version, entry.columns, turn.manifest, key, entry, rows, False, None, made_by=entry.run_id
-        )
+        yield _found(version, turn.manifest, key, entry, settings)
     for key, failure in turn.failed.items():
         yield Unmade(key, FailedElsewhere(f"{failure.error} (run {failure.run_id})"))
+
+
+def final(version: Version, partitions: Sequence[str], lake: Lake, settings: Settings) -> list[Materialized]:
+    """What there is of partitions that need no run: others have made them since this one was asked for."""
+    head = lake.head(version.endpoint, version.number)
+    known = head.partitions if head else {}
+    return [_found(version, head, key, known[key], settings) for key in partitions if head and key in known]
+
+
+def _found(
+    version: Version, manifest: Manifest, key: str, entry: PartitionEntry, settings: Settings
+) -> Materialized:
+    compared = Parity(not_compared=[f"Run {entry.run_id} has made it."]) if settings.parity_samples else None
+    return Materialized(
+        version=version,
+        columns=entry.columns,
+        manifest=manifest,
+        partition=key,
+        entry=entry,
+        preview=storage_schema(entry.columns).empty_table(),
+        superseded=False,
+        parity=compared,
+        made_by=entry.run_id,
+    )

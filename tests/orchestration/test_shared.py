@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 DAYS = ["2026-01-01", "2026-01-02", "2026-01-03"]
 SQL = """
-SELECT toDate(day) AS date, sum(amount) AS total FROM sales WHERE shop = {shop:String} GROUP BY date ORDER BY date
+SELECT toDate(day) AS date, sum(amount) AS total
+FROM sales WHERE shop = {shop:String} GROUP BY date ORDER BY date
 """
 
 
