@@ -22,10 +22,12 @@ import orjson
 
 from endpoints.choice import chosen
 from endpoints.definition import BrokenEndpoint, Definitions, UnknownEndpoint, Version, load_project
-from endpoints.errors import InputError, LakeError, SettingsError
+from endpoints.errors import FieldError, InputError, LakeError, SettingsError
 from endpoints.lake.manifest import UNPARTITIONED
 from endpoints.lake.publish import Lake
+from endpoints.lake.requests import Requests
 from endpoints.settings import Settings, load_settings
+from orchestration.asks import BY_TAG, REQUEST_TAG
 from orchestration.assets import version_asset
 from orchestration.catalog import Listed, listed
 from orchestration.home import LOCATION, prepare_home
@@ -37,7 +39,7 @@ Line = dict[str, Any]
 Say = Callable[[Line], None]
 
 # What Dagster's UI files runs by; the code location's own runs carry the same.
-_TAGS = {".dagster/repository": f"__repository__@{LOCATION}"}
+_TAGS = {".dagster/repository": f"__repository__@{LOCATION}", BY_TAG: "terminal"}
 _NO_TAGS: Mapping[str, str] = MappingProxyType({})
 INTERRUPTED = "The run was interrupted."
 _QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
@@ -45,11 +47,14 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The partitions that someone asks for: by key, or from one to another; neither is what is due."""
+    """The partitions that someone asks for: by key, from one to another, or as a request in the lake names
+    them; nothing is what is due.
+    """
 
     partitions: Sequence[str] | None = None
     first: str | None = None
     last: str | None = None
+    request: str | None = None
 
 
 _DUE = Wanted()
@@ -67,11 +72,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--partition", action="append", metavar="KEY", help="a partition; may be repeated")
     parser.add_argument("--from", dest="first", metavar="KEY", help="the oldest partition, or a time in it")
     parser.add_argument("--to", dest="last", metavar="KEY", help="the newest partition, or a time in it")
+    parser.add_argument("--request", metavar="ID", help="the partitions of a request in the lake")
     parser.add_argument("--json", action="store_true", help="machine output: one JSON object per line")
     asked = parser.parse_args(arguments)
     if bool(asked.versions) == asked.all:
         parser.error("name what to materialize, or say --all")
-    wanted = Wanted(asked.partition, asked.first, asked.last)
+    wanted = Wanted(asked.partition, asked.first, asked.last, asked.request)
     with _lines_only() as lines:
         try:
             settings = load_settings()
@@ -148,10 +154,12 @@ def run(
         else:
             entry = outcome.entry
             found = {"snapshot": entry.snapshot, "rows": entry.rows, "bytes": entry.bytes}
-            tell(outcome.partition, outcome="published", **found, run_id=entry.run_id)
+            overtaken = {"superseded": True} if outcome.superseded else {}
+            tell(outcome.partition, outcome="published", **found, run_id=entry.run_id, **overtaken)
 
     asset = version_asset(target, settings, retry=None, report=report, only=frozenset(keys), tell=made)
-    result = _execute(asset, instance, run_tags(keys[0], keys[-1]))
+    tags = {REQUEST_TAG: wanted.request} if wanted.request else {}
+    result = _execute(asset, instance, {**run_tags(keys[0], keys[-1]), **tags})
     if not result.success and all(line["outcome"] == "published" for line in told):
         tell(keys[len(told)] if len(told) < len(keys) else None, run_id=result.run_id, error=_error(result))
     return told
@@ -159,7 +167,13 @@ def run(
 
 def _keys(version: Version, settings: Settings, wanted: Wanted) -> tuple[str, ...]:
     """The partitions to make. InputError, LakeError."""
-    head = Lake.open(settings, probe=False).head(version.endpoint, version.number)
+    lake = Lake.open(settings, probe=False)
+    if wanted.request is not None:
+        request = Requests(lake).find(wanted.request)
+        if request is None:
+            raise InputError([FieldError("request", "unknown_request", f"There is no {wanted.request}.")])
+        return request.partitions
+    head = lake.head(version.endpoint, version.number)
     return chosen(
         version,
         head,
@@ -191,8 +205,10 @@ def _whole(result: dg.ExecuteInProcessResult) -> Line:
     (event,) = result.get_asset_materialization_events()
     metadata = event.step_materialization_data.materialization.metadata
     said = {name: metadata[name].value for name in ("snapshot", "bytes")}
-    rows = metadata["dagster/row_count"].value
-    return {"outcome": "published", **said, "rows": rows, "run_id": result.run_id}
+    rows, maker = metadata["dagster/row_count"].value, metadata.get("made by")
+    overtaken = {"superseded": True} if metadata["superseded"].value else {}
+    run_id = maker.value if maker else result.run_id
+    return {"outcome": "published", **said, "rows": rows, "run_id": run_id, **overtaken}
 
 
 def _error(result: dg.ExecuteInProcessResult) -> str:

@@ -71,5 +71,6 @@ def _found(
         preview=storage_schema(entry.columns).empty_table(),
         superseded=False,
         parity=compared,
+        written="another run",
         made_by=entry.run_id,
     )

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from endpoints.cli.alerts import alerts
+from endpoints.cli.backfill import backfill
 from endpoints.cli.demo import demo
 from endpoints.cli.diff import diff
 from endpoints.cli.history import history
@@ -74,6 +75,7 @@ for command in (
         plan,
         run,
         materialize,
+        backfill,
         status,
         test,
         history,

@@ -77,7 +77,7 @@ def materialize_versions(
     if not versions:
         return
     with say.status("Starting Dagster") as status:
-        for line in _run(settings, versions, options):
+        for line in run_lines(settings, versions, options):
             name = f"{line['endpoint']}@{line['version']}"
             name += "" if line["partition"] in (None, UNPARTITIONED) else f" {line['partition']}"
             if "outcome" in line:
@@ -88,7 +88,9 @@ def materialize_versions(
                 status.update(f"Materializing {name}{many}: {line['rows']:,} rows, {line['seconds']:.0f} s")
 
 
-def _run(settings: Settings, versions: Sequence[Version], options: Sequence[str]) -> Iterator[dict[str, Any]]:
+def run_lines(
+    settings: Settings, versions: Sequence[Version], options: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     """The JSON lines of `orchestration.run`: progress and outcomes; an error where it says no outcome."""
     command = python("-m", "orchestration.run", *(v.key for v in versions), *options, "--json")
     told = False

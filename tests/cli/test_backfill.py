@@ -1,0 +1,132 @@
+"""`endpoints backfill`: what it makes, what it keeps when an hour is bad, how it goes on once killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psutil
+import pytest
+from click.testing import Result
+
+from endpoints.lake.manifest import Manifest
+from endpoints.lake.publish import Lake
+from endpoints.lake.requests import Requests
+from endpoints.settings import Settings
+
+Run = Callable[..., Result]
+SQL = "SELECT toStartOfHour(at) AS hour, sum(amount) AS total FROM events GROUP BY hour ORDER BY hour"
+HOURS = 80  # more than are published at once
+YAML = """
+current: 1
+versions:
+  1:
+    materialize: {{partitions: {{column: at, by: hour, start: 2026-01-01, end: "{end}"}}}}
+    contract: {{columns: {{total: {{ge: 0}}}}}}
+"""
+START = datetime(2026, 1, 1)
+pytestmark = pytest.mark.timeout(280)
+
+
+def sell(project: Path, hours: int, *, bad: int | None = None) -> None:
+    amounts = [-1 if hour == bad else hour for hour in range(hours)]
+    times = [START + timedelta(hours=hour, minutes=7) for hour in range(hours)]
+    table = pl.DataFrame({"at": times, "amount": amounts})
+    table.with_columns(pl.col("at").cast(pl.Datetime("ms", "UTC"))).write_parquet(
+        project / "data" / "events.parquet"
+    )
+
+
+def define(project: Path, hours: int) -> None:
+    folder = project / "endpoint_defs" / "hourly"
+    folder.mkdir()
+    end = (START + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:00")
+    (folder / "endpoint.yaml").write_text(YAML.format(end=end))
+    (folder / "v1.sql").write_text(SQL)
+    sell(project, hours)
+    (project / ".env").write_text("ENDPOINTS_PARITY_SAMPLES=0\nENDPOINTS_RUN_LEASE=1s\n")
+
+
+def head(project: Path) -> Manifest:
+    found = Lake.open(Settings(project=project), probe=False).head("hourly", 1)
+    assert found is not None
+    return found
+
+
+def lines(text: str) -> dict[str, dict[str, Any]]:
+    found = [json.loads(line) for line in text.splitlines()]
+    assert len({line["partition"] for line in found}) == len(found)
+    return {line["partition"]: line for line in found}
+
+
+def key(hour: int) -> str:
+    return (START + timedelta(hours=hour)).strftime("%Y-%m-%d-%H:%M")
+
+
+def test_a_bad_partition_does_not_throw_the_good_ones_away(project: Path, run: Run) -> None:
+    define(project, 4)
+    sell(project, 4, bad=2)
+    done = run("backfill", "hourly", "--from", key(1), "--to", "2026-01-01T03:30", "--json")
+    told = lines(done.stdout)
+    assert {at: line["outcome"] for at, line in told.items()} == {
+        key(1): "published",
+        key(2): "failed",
+        key(3): "published",
+    }
+    assert done.exit_code == 1
+    assert "total: 1 value" in told[key(2)]["error"]
+    assert (told[key(1)]["rows"], told[key(1)]["error"]) == (1, None)
+    assert "2 of 3 partitions published" in done.stderr
+
+    sell(project, 4)
+    again = run("backfill", "hourly", "--json")  # what is missing: the bad one, and the one before the range
+    assert (again.exit_code, list(lines(again.stdout))) == (0, [key(0), key(2)])
+    nothing = run("backfill", "hourly", "--failed")
+    assert (nothing.exit_code, nothing.stdout) == (0, "")
+    assert "nothing to make" in nothing.stderr
+
+
+def test_killed_and_begun_again_it_goes_on(project: Path) -> None:
+    define(project, HOURS)
+    command = [sys.executable, "-m", "endpoints.cli", "backfill", "hourly", "--all", "--json"]
+    environment = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
+    with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE) as first:
+        assert first.stdout
+        assert json.loads(first.stdout.readline())["outcome"] == "published"
+        family = [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]
+        for process in family:
+            process.kill()
+    before = head(project).partitions
+    assert 0 < len(before) < HOURS
+
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    told = lines(done.stdout)
+    assert sorted(told) == sorted(map(key, range(HOURS)))
+    after = head(project).partitions
+    assert {at: entry for at, entry in after.items() if at in before} == before
+    assert {told[at]["run_id"] for at in before} == {entry.run_id for entry in before.values()}
+    assert not list(Requests(Lake.open(Settings(project=project), probe=False)).open())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("daily_sales",), "has no partitions"),
+        (("hourly", "--from", "soon"), "no partition, date or time"),
+        (("hourly", "--to", "2025-01-01"), "There is no partition in this range"),
+        (("nope",), "There is no endpoint 'nope'"),
+    ],
+)
+def test_wrong_use_is_named(project: Path, run: Run, arguments: tuple[str, ...], said: str) -> None:
+    define(project, 4)
+    done = run("backfill", *arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr
