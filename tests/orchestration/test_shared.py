@@ -54,7 +54,7 @@ def outcomes(result: dg.ExecuteInProcessResult) -> dict[str | None, object]:
 
 def test_two_runs_at_once_make_each_partition_once(project: Project) -> None:
     daily(project)
-    with dg.DagsterInstance.ephemeral() as instance, ThreadPoolExecutor(2) as pool:
+    with dg.DagsterInstance.local_temp(str(project.folder)) as instance, ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda _: run(project, instance, **partition_tags(DAYS)), range(2)))
     told = [outcomes(result) for result in done]
     assert [sorted(one) for one in told] == [DAYS, DAYS]
