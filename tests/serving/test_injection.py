@@ -41,6 +41,7 @@ TYPES = [
     *("Array(Nullable(String))", "Nullable(String)", "Nullable(Date)", "LowCardinality(String)"),
 ]
 TEXT = parse_type("String")
+OPTIONS = ("version", "refresh", "limit", "offset", "format", "shape", "debug", "count", "integers")
 SAY = "SELECT {text:String} AS text"
 
 
@@ -55,7 +56,7 @@ def test_a_value_of_every_type_is_in_its_domain_or_refused(name: str, real_wareh
     assert is_variable_type(kind)
     values = []
     for payload in PAYLOADS:
-        for raw in (payload, [payload], [[payload]], {"k": payload}):
+        for raw in ([payload], [[payload]]) if kind.base.name == "Array" else (payload, [payload]):
             try:
                 value = parse_value(kind, raw, timezone="UTC")
             except ValueError:
@@ -319,19 +320,9 @@ def test_in_headers(stand, said: Said) -> None:
 def test_as_cursors_options_names_and_addresses(stand, said: Said) -> None:
     async def script(app: Asgi) -> None:
         headers = [key_of(stand.key)]
-        for payload in PAYLOADS:
+        for number, payload in enumerate(PAYLOADS):
             quoted = quote(payload, safe="")
-            for option in (
-                "cursor",
-                "version",
-                "refresh",
-                "limit",
-                "offset",
-                "format",
-                "shape",
-                "debug",
-                "count",
-            ):
+            for option in ("cursor", OPTIONS[number % len(OPTIONS)]):  # each option gets its share
                 answer = await app.ask("/endpoints/say/run", f"text=x&{option}={quoted}", headers=headers)
                 if answer.status == 200:  # a whole number, `json`, `arrays`, …: an option's own value
                     said.ran.clear()
