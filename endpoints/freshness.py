@@ -82,7 +82,7 @@ class Standing:
     `last_refresh` is the oldest `as_of` of the open ones (of all, where none is open). `usable`: an asset of
     this definition answers for all of them, however old. `rows` are theirs; `snapshot` the newest manifest
     that published any of them, `run_id` the run that did. `source_max` is the newest source row, as it was
-    when the newest of them was made.
+    when the newest of them was made. `rebuild` says what runs are to make again, where somebody looked.
     """
 
     state: State
@@ -91,6 +91,7 @@ class Standing:
     rows: int | None = None
     snapshot: int | None = None
     run_id: str | None = None
+    rebuild: str | None = None
     source_max: datetime | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,11 +45,28 @@ def plan(target: str, connect: bool, measure: bool, as_json: bool) -> None:
     settings = read_settings()
     version = read_definitions(settings).version(target)
     described = _asked(settings, version, measure) if connect or measure else _read(version)
+    described |= {"rebuild": _rebuild(settings, version)}
     if as_json:
         print_json(described)
     else:
         _show(described, _shown_path(version.sql_file, settings.project))
     raise SystemExit(0 if described["materializable"] else 1)
+
+
+def _rebuild(settings: Settings, version: Version) -> str | None:
+    """What is published of another definition; None also where the lake cannot be asked."""
+    from endpoints.errors import LakeError
+    from endpoints.lake.publish import Lake
+    from endpoints.rebuilding import rebuilding
+
+    folder = settings.lake_url.removeprefix("file://")
+    if version.materialize is None or (folder != settings.lake_url and not Path(folder).exists()):
+        return None  # showing a plan makes no lake
+    try:
+        head = Lake.open(settings, probe=False).head(version.endpoint, version.number)
+    except LakeError:
+        return None
+    return rebuilding(version, head, datetime.now(UTC))
 
 
 def _read(version: Version) -> Described:
@@ -80,11 +98,13 @@ def _measured(
 ) -> Described:
     """What `--measure` adds: the sizes, and a reason where they are past the limit."""
     from endpoints.cardinality import estimate_bytes, measure, too_large
+    from endpoints.query.slices import all_bounds
 
-    found = measure(made, warehouse)
+    bounds = all_bounds(version, datetime.now(UTC))
+    found = measure(made, warehouse, bounds)
     sizes = {
         "rows": found.rows,
-        "bytes": estimate_bytes(made, warehouse, found.rows),
+        "bytes": estimate_bytes(made, warehouse, found.rows, bounds),
         "max_asset_rows": most,
         "dimensions": [
             {"expression": expression, "values": values} for expression, values in found.distinct.items()
@@ -109,6 +129,7 @@ def describe(version: Version, made: Plan | Refused) -> Described:
             "materializable": False,
             "reasons": reasons,
             "dimensions": [],
+            "partitions": None,
             "materialize_sql": None,
             "read": {},
         }
@@ -125,6 +146,7 @@ def describe(version: Version, made: Plan | Refused) -> Described:
             }
             for p in predicates(made)
         ],
+        "partitions": _partitions(version, made),
         "materialize_sql": made.materialize_sql,
         "read": {
             "columns": [
@@ -136,6 +158,31 @@ def describe(version: Version, made: Plan | Refused) -> Described:
             "parts": [{"materialize_sql": part.materialize_sql, **_stored(part)} for part in made.parts],
             "notes": list(changing(version.sql, made.floats).notes),
         },
+    }
+
+
+def _partitions(version: Version, made: Plan) -> Described | None:
+    """How the version is sliced, and how the slices' rows make one answer."""
+    from endpoints.partitions import keys
+
+    partitions = version.materialize.partitions if version.materialize else None
+    if partitions is None or made.slicing is None:
+        return None
+    known = keys(partitions, datetime.now(UTC)) or []
+    if made.finish is not None:
+        combined = "finished together"
+    else:
+        combined = "one after the other" if made.slicing.along else "merged in the query's order"
+    return {
+        "read": made.slicing.read,
+        "column": made.slicing.column,
+        "by": partitions.by,
+        "timezone": partitions.timezone if partitions.start else None,
+        "refresh": partitions.refresh,
+        "count": len(known),
+        "first": known[0] if known else None,
+        "last": known[-1] if known else None,
+        "combined": combined,
     }
 
 
@@ -164,6 +211,13 @@ def _show(described: Described, file: str) -> None:
         click.echo(f"  {file}:{reason['line']}: {reason['detail']} [{reason['code']}]")
         if reason["fix"]:
             click.echo(f"    {reason['fix']}")
+    if described["rebuild"]:
+        click.echo(f"  changed: {described['rebuild']}")
+    if sliced := described["partitions"]:
+        zone = f" of {sliced['timezone']}" if sliced["timezone"] else ""
+        which = f", {sliced['first']} … {sliced['last']}" if sliced["count"] else ""
+        click.echo(f"  partitions: {sliced['count']:,} by {sliced['by']}{zone}{which}, slices of")
+        click.echo(f"    {sliced['column']} in {sliced['read']}; several are {sliced['combined']}")
     if described["materialize_sql"] is not None:
         _show_plan(described)
     if sizes := described.get("measured"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -53,15 +54,16 @@ def standings(settings: Settings, versions: Sequence[Version]) -> list[tuple[Ver
     """Each version with how it stands in the lake; None where it never is materialized."""
     from endpoints.freshness import standing
     from endpoints.lake.publish import Lake
+    from endpoints.rebuilding import rebuilding
 
     lake, now = Lake.open(settings, probe=False), datetime.now(UTC)
-    return [
-        (
-            version,
-            standing(version, lake.head(version.endpoint, version.number), now) if served(version) else None,
-        )
-        for version in versions
-    ]
+
+    def one(version: Version) -> Standing:
+        head = lake.head(version.endpoint, version.number)
+        found = standing(version, head, now)
+        return replace(found, rebuild=rebuilding(version, head, now))
+
+    return [(version, one(version) if served(version) else None) for version in versions]
 
 
 def served(version: Version) -> bool:
@@ -83,7 +85,7 @@ def _row(version: Version, standing: Standing | None) -> dict[str, Any]:
         "rows": standing.rows,
         "last_refresh": moment(standing.last_refresh),
         "source_max": moment(standing.source_max),
-        "error": getattr(standing.state, "error", None),
+        "error": getattr(standing.state, "error", None) or standing.rebuild,
     }
 
 

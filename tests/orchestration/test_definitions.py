@@ -25,6 +25,7 @@ def test_the_sample_endpoints_load() -> None:
         "endpoints/customer_usage/v1",
         "endpoints/customer_usage/v2",
         "endpoints/landing_stats/v1",
+        "endpoints/daily_activity/v1",
         "endpoints/pageviews_by_os/v1",
     } <= keys
     assert not {key for key in keys if key.endswith("/broken")}

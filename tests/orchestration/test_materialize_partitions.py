@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -10,16 +11,29 @@ import dagster as dg
 import polars as pl
 import pytest
 
+from endpoints.errors import WarehouseUnavailable
+from endpoints.freshness import Missing, standing
 from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import Manifest
 from endpoints.lake.read import AssetReader
 from endpoints.query.bind import bind
 from endpoints.query.plan import Plan, make_plan
+from endpoints.rebuilding import rebuilding
+from endpoints.warehouse import open_warehouse
 from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
 from orchestration.assets import asset_key
+from orchestration.catalog import catalog
 from orchestration.definitions import compose
-from orchestration.materialize import Materialized, Unmade, materialize_partitions
+from orchestration.materialize import (
+    Materialized,
+    NoSuchPartition,
+    NotMaterializable,
+    Unmade,
+    materialize_partitions,
+)
 from orchestration.partitions import run_tags
+from orchestration.run import Wanted
+from orchestration.run import run as run_now
 from orchestration.schedules import MATERIALIZE
 
 if TYPE_CHECKING:
@@ -132,3 +146,134 @@ def test_one_run_over_a_range_says_so_of_each_partition(sliced: Project) -> None
         one = job.execute_in_process(instance=instance, asset_selection=[key], partition_key=DAYS[5])
         assert one.success
         assert set(instance.get_materialized_partitions(key)) == {*DAYS[:3], DAYS[5]}
+
+
+def test_a_run_reads_its_slice_alone(sliced: Project, warehouse: Warehouse) -> None:
+    """Rows are read from ClickHouse between the bounds of the partition, which every statement carries."""
+    define(sliced, "SELECT shop, item, at FROM visits WHERE shop = {shop:String}")
+    counting = Counting(warehouse)
+    (done,) = run(sliced, counting, DAYS[1:2])
+    assert isinstance(done, Materialized)
+    assert done.entry.rows == 3
+    start = int(datetime.fromisoformat(f"{DAYS[1]}T00:00:00+00:00").timestamp())
+    for statement in counting.ran:
+        if "FROM visits" in statement.sql and "count() FROM visits" not in statement.sql:
+            bounds = {name: value for name, (_, value) in statement.parameters.items()}
+            assert (bounds["__from"], bounds["__until"]) == (start, start + 86_400)
+
+
+def test_what_fails_keeps_its_old_rows_and_the_others_are_published(
+    sliced: Project, warehouse: Warehouse
+) -> None:
+    define(sliced, contract={"columns": {"item": {"isin": ["tea"]}}})
+    run(sliced, warehouse, DAYS[:3])
+    before = head(sliced).partitions[DAYS[1]]
+    rows = pl.read_parquet(sliced.folder / "data" / "visits.parquet")
+    bad = pl.when(pl.col("at").dt.date() == date.fromisoformat(DAYS[1])).then(pl.lit("mud")).otherwise("item")
+    rows.with_columns(item=bad).write_parquet(sliced.folder / "data" / "visits.parquet")
+    with closing(open_warehouse(sliced.settings)) as changed:
+        done = run(sliced, changed, DAYS[:3], "run-2")
+    assert [type(one) for one in done] == [Materialized, Materialized, Unmade]
+    manifest = head(sliced)
+    assert manifest.partitions[DAYS[1]] == before
+    assert {key: failure.outcome for key, failure in manifest.failures.items()} == {DAYS[1]: "breached"}
+    assert manifest.partitions[DAYS[2]].run_id == "run-2"
+
+
+def test_what_a_try_of_the_same_run_has_published_is_not_made_again(
+    sliced: Project, warehouse: Warehouse
+) -> None:
+    define(sliced)
+    run(sliced, warehouse, DAYS[:2])
+    done = run(sliced, warehouse, DAYS[:3])
+    assert [one.partition for one in done] == DAYS[2:3]
+
+
+def test_a_warehouse_that_goes_away_keeps_what_was_good(sliced: Project, warehouse: Warehouse) -> None:
+    define(sliced)
+
+    class Leaving(Counting):
+        def run(self, statement: Statement, caps: Caps, *, query_id: str | None = None) -> Result:
+            if len(self.ran) > 12:
+                raise WarehouseUnavailable("gone")
+            return super().run(statement, caps, query_id=query_id)
+
+    with pytest.raises(WarehouseUnavailable):
+        run(sliced, Leaving(warehouse), DAYS)
+    manifest = head(sliced)
+    assert 0 < len(manifest.partitions) < len(DAYS)
+    assert len(manifest.failures) == 1, "those that were never tried are not failed"
+
+
+@pytest.mark.parametrize(
+    ("rows", "partitions", "good"),
+    [
+        ({"min": 12}, DAYS[:2], True),  # the asset is not complete: too few for now is no breach
+        ({"min": 13}, DAYS, False),
+        ({"min": 12}, DAYS, True),
+        ({"max": 3}, DAYS[:2], False),
+        ({"max": 4}, DAYS[:2], True),
+    ],
+)
+def test_rows_of_the_contract_are_of_the_whole_asset(
+    sliced: Project, warehouse: Warehouse, rows: dict[str, int], partitions: list[str], good: bool
+) -> None:
+    define(sliced, contract={"rows": rows})
+    done = run(sliced, warehouse, partitions)
+    assert all(isinstance(one, Materialized) for one in done) == good
+    assert set(head(sliced).failures) == (set() if good else set(partitions))
+
+
+def test_aggregates_over_partitions_are_merged_when_read(sliced: Project, warehouse: Warehouse) -> None:
+    sql = "SELECT item, uniq(shop) AS shops, count() AS n FROM visits GROUP BY item ORDER BY item"
+    define(sliced, sql, contract={"columns": {"n": {"ge": 1}}, "unique": ["item"]})
+    run(sliced, warehouse, DAYS)
+    assert answer(sliced) == [(b"tea", 2, 18)]
+
+
+def test_partitions_that_no_longer_exist_are_dropped_and_named(sliced: Project, warehouse: Warehouse) -> None:
+    define(sliced)
+    run(sliced, warehouse, DAYS)
+    define(sliced, partitions={**BY_DAY, "start": DAYS[2]})
+    version = sliced.version("visits")
+    said = rebuilding(version, head(sliced), NOW)
+    assert said == (
+        f"4 partitions ({DAYS[2]} … {DAYS[5]}) of another definition will be made again; "
+        f"2 partitions ({DAYS[0]} … {DAYS[1]}) that no longer exist will be dropped with the next run."
+    )
+    assert standing(version, head(sliced), NOW).state == Missing(changed=True)
+    run(sliced, warehouse, DAYS[2:], "run-2")
+    assert set(head(sliced).partitions) == set(DAYS[2:])
+    assert rebuilding(version, head(sliced), NOW) is None
+
+
+def test_a_key_that_names_no_partition(sliced: Project, warehouse: Warehouse) -> None:
+    define(sliced)
+    tomorrow = (TODAY + timedelta(days=1)).isoformat()
+    for key in (tomorrow, "2020-01-01", "all"):
+        with pytest.raises(NoSuchPartition, match="has no partition"):
+            run(sliced, warehouse, [key])
+
+
+def test_a_day_of_another_zone_is_refused(sliced: Project, warehouse: Warehouse) -> None:
+    define(sliced, partitions={**BY_DAY, "timezone": "Asia/Tokyo"})
+    with pytest.raises(NotMaterializable, match=r"days of UTC, the partitions those of Asia/Tokyo"):
+        run(sliced, warehouse, DAYS[:1])
+    define(
+        sliced, SQL.replace("toDate(at)", "toDate(at, 'Asia/Tokyo')"), {**BY_DAY, "timezone": "Asia/Tokyo"}
+    )
+    assert isinstance(run(sliced, warehouse, DAYS[:1], "run-2")[0], Materialized)
+
+
+def test_the_commands_line_per_partition(sliced: Project) -> None:
+    define(sliced)
+    target = next(one for one in catalog(sliced.definitions) if one.version.endpoint == "visits")
+    lines: list[dict[str, Any]] = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        run_now(target, sliced.settings, instance, lines.append, Wanted(first=DAYS[1], last=DAYS[2]))
+        run_now(target, sliced.settings, instance, lines.append, Wanted(partitions=[DAYS[0], DAYS[4]]))
+        run_now(target, sliced.settings, instance, lines.append, Wanted(partitions=["never"]))
+    told = [(line["partition"], line["outcome"]) for line in lines if "outcome" in line]
+    assert told == [*((DAYS[n], "published") for n in (1, 2, 0, 4)), (None, "failed")]
+    assert "no partition 'never'" in lines[-1]["error"]
+    assert set(head(sliced).partitions) == {DAYS[n] for n in (0, 1, 2, 4)}
