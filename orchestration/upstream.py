@@ -17,7 +17,6 @@ from endpoints.alerts.conditions import SOURCE_PREFIX
 from endpoints.definition import Source
 from endpoints.errors import UnsupportedType, WarehouseError
 from endpoints.lake.manifest import CheckResult, PartitionEntry
-from endpoints.types.grammar import identifier
 from endpoints.units import show_duration
 from endpoints.warehouse.protocol import Caps, Statement, Warehouse
 
@@ -74,11 +73,7 @@ def _judged(source: Source, newest: datetime | None, now: datetime) -> tuple[boo
 
 def _newest(source: Source, warehouse: Warehouse) -> datetime | None:
     """The greatest timestamp; None of a table without rows. ValueError where the column holds no times."""
-    assert source.timestamp is not None
-    table = ".".join(identifier(part) for part in (source.table.database, source.table.name) if part)
-    column = identifier(source.timestamp)
-    sql = f"SELECT max({column}) AS newest, count() AS rows FROM {table}"  # noqa: S608  (quoted)
-    with warehouse.run(Statement(sql), _CAPS) as result:
+    with warehouse.run(Statement(source.newest_sql), _CAPS) as result:
         [row] = [batch for batch in result if batch.num_rows]
     newest, rows = row.column("newest"), row.column("rows")[0].as_py()
     if pa.types.is_timestamp(newest.type):  # Python's times have no nanoseconds

@@ -12,7 +12,7 @@ from endpoints.cli.project import read_definitions, read_settings
 from endpoints.errors import BadQuery, Problem, UnsupportedType
 
 if TYPE_CHECKING:
-    from endpoints.definition import Version
+    from endpoints.definition import Sources, Version
     from endpoints.settings import Settings
     from endpoints.types import Column
 
@@ -40,6 +40,7 @@ def validate(connect: bool, as_json: bool) -> None:
     problems = [*definitions.problems, *lock_problems(definitions, settings.defs)]
     if connect:
         problems += ask_clickhouse(settings, versions)
+        problems += ask_sources(settings, definitions.sources)
     count = len({*definitions.endpoints, *definitions.broken})
     if as_json:
         print_json(
@@ -75,6 +76,33 @@ def ask_clickhouse(settings: Settings, versions: Sequence[Version]) -> Iterator[
                 yield Problem(file, 1, "unsupported_type", str(error), "Cast the column to another type.")
             else:
                 yield from _broken_promises(version, columns)
+    finally:
+        warehouse.close()
+
+
+def ask_sources(settings: Settings, sources: Sources) -> Iterator[Problem]:
+    """The tables of sources.yaml that ClickHouse does not have, or whose timestamp is no column of times."""
+    from endpoints.definition.sources import SOURCES_NAME
+    from endpoints.warehouse import open_warehouse
+    from endpoints.warehouse.protocol import Statement
+
+    file = str(settings.defs / SOURCES_NAME)
+    warehouse = open_warehouse(settings)
+    try:
+        for source in sources.tables.values():
+            if source.timestamp is None:
+                continue
+            try:
+                newest = warehouse.describe(Statement(source.newest_sql))[0].type
+            except BadQuery as error:
+                fix = "Correct the table's name or its timestamp."
+                yield Problem(file, source.line, "bad_source", str(error), fix)
+            else:
+                if not newest.base.name.startswith("Date"):
+                    message = f"{source.timestamp} of {source.table} is {newest}: no dates or times."
+                    yield Problem(
+                        file, source.line, "bad_source", message, "Name a column of dates or times."
+                    )
     finally:
         warehouse.close()
 

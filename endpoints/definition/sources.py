@@ -21,6 +21,7 @@ from endpoints.definition.explain import read_model
 from endpoints.definition.schema import Duration, Mapped, document_schema
 from endpoints.errors import Problem
 from endpoints.query.tables import Table
+from endpoints.types.grammar import identifier
 
 SOURCES_NAME: Final = "sources.yaml"
 SOURCES_SCHEMA_ID: Final = "sources.schema.json"
@@ -32,7 +33,7 @@ class Source:
     """What is declared of one table.
 
     `timestamp`: the column whose greatest value is the newest row's time. `freshness`: how old that row may
-    be.
+    be. `line` is the table's in sources.yaml.
     """
 
     table: Table
@@ -40,6 +41,14 @@ class Source:
     freshness: timedelta | None = None
     owner: str | None = None
     description: str | None = None
+    line: int = 1
+
+    @property
+    def newest_sql(self) -> str:
+        """The question for the newest row: `newest` and `rows`, of a table that has a timestamp."""
+        assert self.timestamp is not None
+        table = ".".join(identifier(part) for part in (self.table.database, self.table.name) if part)
+        return f"SELECT max({identifier(self.timestamp)}) AS newest, count() AS rows FROM {table}"  # noqa: S608  (quoted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +115,5 @@ def _source(name: str, told: SourceYaml, document: Document) -> Source | None:
         document.report((*at, "freshness"), "no_timestamp", message, "Add `timestamp: COLUMN`.")
         return None
     database, _, table = name.rpartition(".")
-    return Source(Table(database, table), told.timestamp, told.freshness, told.owner, told.description)
+    line = document.line(at)
+    return Source(Table(database, table), told.timestamp, told.freshness, told.owner, told.description, line)

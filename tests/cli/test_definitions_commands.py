@@ -45,6 +45,20 @@ def test_clickhouse_is_asked_about_columns_and_types(run: Run, project: Path) ->
     assert "'b'" in problems[1]["message"]
 
 
+def test_clickhouse_is_asked_about_sources(run: Run, project: Path) -> None:
+    text = "tables:\n  sales: {timestamp: region}\n  nowhere: {timestamp: at}\n  elsewhere: {owner: me}\n"
+    (project / "endpoint_defs" / "sources.yaml").write_text(text)
+    assert run("validate").exit_code == 0
+    done = run("validate", "--connect", "--json")
+    assert done.exit_code == 1
+    problems = json.loads(done.stdout)["problems"]
+    assert [(problem["line"], problem["code"]) for problem in problems] == [
+        (2, "bad_source"),
+        (3, "bad_source"),
+    ]
+    assert "region of sales is String: no dates or times" in problems[0]["message"]
+
+
 def test_every_command_shows_how_it_is_called(run: Run) -> None:
     def leaves(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield words

@@ -80,7 +80,10 @@ def test_the_schema_file_is_the_models() -> None:
     written = json.loads((ROOT / "endpoint_defs" / "sources.schema.json").read_text())
     assert written == sources_schema(), advice
     Draft202012Validator.check_schema(written)
-    assert not [*Draft202012Validator(written).iter_errors(yaml.safe_load(GOOD))]
+    sample = (ROOT / "endpoint_defs" / "sources.yaml").read_text()
+    for text in (GOOD, sample):
+        assert not [*Draft202012Validator(written).iter_errors(yaml.safe_load(text))]
+    assert sample.startswith("# yaml-language-server: $schema=sources.schema.json\n")
 
 
 def test_every_key_is_documented() -> None:
