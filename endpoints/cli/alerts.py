@@ -12,7 +12,12 @@ from endpoints.cli.project import read_settings
 
 @click.group()
 def alerts() -> None:
-    """Show what is being alerted of, or send a message to try the URLs of ENDPOINTS_ALERTS."""
+    """Show what is being alerted of, or send a message to try the URLs of ENDPOINTS_ALERTS.
+
+    \b
+    endpoints alerts list
+    endpoints alerts test
+    """
 
 
 @alerts.command(name="list")
