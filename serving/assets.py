@@ -6,8 +6,10 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from endpoints.definition import Version
 from endpoints.errors import Corrupt, EndpointsError, StoreUnavailable
@@ -20,6 +22,9 @@ from endpoints.query.plan import Plan
 from endpoints.rows import Rows
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 READ_THREADS = 8
 FIRST_LOOK = 5.0  # seconds
@@ -97,21 +102,30 @@ class Assets:
     async def read(
         self, manifest: Manifest, plan: Plan, bound: Bound, limit: int, offset: int, *, count: bool = False
     ) -> Rows:
-        """One page of an asset, with `count` the number of rows of all. Raises Corrupt, StoreUnavailable."""
+        """One page of an asset, with `count` the number of rows of all. Raises Corrupt, StoreUnavailable.
+
+        Few rows that are in memory are read here; for anything else a thread waits.
+        """
+        if not count:
+            at_once = self._guarded(
+                manifest, plan, self._reader.read_at_once, manifest, plan, bound, limit=limit, offset=offset
+            )
+            if at_once is not None:
+                return at_once
+        read = partial(self._reader.read, limit=limit, offset=offset, max_rows=limit, count=count)
         return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._read, manifest, plan, bound, limit, offset, count
+            self._threads, self._guarded, manifest, plan, read, manifest, plan, bound
         )
 
-    def _read(
-        self, manifest: Manifest, plan: Plan, bound: Bound, limit: int, offset: int, count: bool
-    ) -> Rows:
+    def _guarded(
+        self, manifest: Manifest, plan: Plan, read: Callable[P, T], *given: P.args, **named: P.kwargs
+    ) -> T:
+        """What `read` gives. Whatever goes wrong with a file, the answer can still come from ClickHouse."""
         try:
-            return self._reader.read(
-                manifest, plan, bound, limit=limit, offset=offset, max_rows=limit, count=count
-            )
+            return read(*given, **named)
         except EndpointsError:
             raise
-        except Exception as error:  # whatever it is, the answer can still come from ClickHouse
+        except Exception as error:
             log.exception("%s: snapshot %d cannot be read", plan.key, manifest.number)
             raise Corrupt(f"snapshot {manifest.number}", type(error).__name__) from error
 

@@ -30,6 +30,7 @@ from endpoints.errors import QueryCancelled
 from endpoints.rows import Rows
 from endpoints.spool import Spool, digest
 from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
+from serving.breaker import Breakers
 from serving.problems import LiveQueueFull
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class Question:
     of rows of all pages, where that is asked.
     """
 
+    version: str
     key: Key
     statement: Callable[[], Statement]
     caps: Caps
@@ -140,6 +142,7 @@ class LiveRuns:
         self._runs: dict[Key, _Run] = {}
         self._tasks: set[asyncio.Task[LiveRows]] = set()
         self._kept = _Kept(cache_bytes)
+        self.breakers = Breakers()
         self.joined = 0
         """How many callers found their question being asked already."""
 
@@ -158,13 +161,14 @@ class LiveRuns:
         """Rows for `question`, from a run that is under way or from a new one.
 
         With `patience`, raises Slow when it is over and lets the run end for the cache. Else raises what
-        `pay` does, LiveQueueFull, WarehouseError, UnsupportedType. A caller that is cancelled leaves; the
-        last to leave stops the query.
+        `pay` does, BreakerOpen, LiveQueueFull, WarehouseError, UnsupportedType. A caller that is cancelled
+        leaves; the last to leave stops the query.
         """
         run = self._runs.get(question.key)
         self.joined += run is not None
         if run is None:
             self._require_room()  # nobody pays for what cannot start
+            self.breakers.require(question.version)
             await question.pay()
             run = self._runs.get(question.key) or self._start(question)  # another may have been quicker
         run.callers += 1
@@ -184,24 +188,27 @@ class LiveRuns:
 
     def _start(self, question: Question) -> _Run:
         self._require_room()
+        self.breakers.enter(question.version)
         query = _Query()
         run = _Run(query, asyncio.create_task(self._execute(question, query)))
         self.unfinished += 1
         self._runs[question.key] = run
         self._tasks.add(run.task)
-        run.task.add_done_callback(lambda task: self._ended(question.key, run))
+        run.task.add_done_callback(lambda task: self._ended(question, run))
         return run
 
     def _require_room(self) -> None:
         if self.unfinished >= self._most:
             raise LiveQueueFull("as many live queries run and wait as may")
 
-    def _ended(self, key: Key, run: _Run) -> None:
+    def _ended(self, question: Question, run: _Run) -> None:
         self.unfinished -= 1
         self._tasks.discard(run.task)
-        if self._runs.get(key) is run:
-            del self._runs[key]
-        if not run.task.cancelled() and (error := run.task.exception()) is not None:
+        if self._runs.get(question.key) is run:
+            del self._runs[question.key]
+        error = QueryCancelled("the run was") if run.task.cancelled() else run.task.exception()
+        self.breakers.ended(question.version, error)
+        if error is not None and not run.task.cancelled():
             log.warning("live query %s failed: %s", run.query.id, error)
 
     def _abandon(self, run: _Run) -> None:

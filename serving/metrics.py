@@ -89,6 +89,7 @@ class Standings(Collector):
         gauges = {
             "endpoints_result_cache_bytes": ("Answers kept.", service.results.held_bytes),
             "endpoints_asset_memory_bytes": ("Decoded rows of assets.", service.assets.held_bytes),
+            "endpoints_breakers_open": ("Circuit breakers that are not closed.", service.live.breakers.open),
             "endpoints_live_running": ("Live queries that run or wait.", service.live.unfinished),
         }
         for name, (text, value) in counters.items():

@@ -102,6 +102,13 @@ KINDS: Mapping[str, Kind] = {
     "unavailable": Kind(
         503, "Warehouse unavailable", "The warehouse does not answer at the moment.", 5, "unavailable"
     ),
+    "breaker_open": Kind(
+        503,
+        "Not tried",
+        "Live queries have failed several times in a row; they are tried again soon.",
+        1,
+        "breaker",
+    ),
     "live_queue_full": Kind(
         503, "Too busy", "Too many live queries are waiting; try again soon.", 1, "queue_full"
     ),
@@ -169,6 +176,13 @@ class LiveRateSpent(HttpProblem):
 
     def __init__(self, *, headers: Mapping[str, str] | None = None) -> None:
         super().__init__("live_rate_limited", headers=headers)
+
+
+class BreakerOpen(HttpProblem):
+    """Nobody may try for a while, since the last tries all failed."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__("breaker_open", headers={"Retry-After": str(max(1, seconds))})
 
 
 def code_of(error: BaseException) -> str:

@@ -63,7 +63,14 @@ from serving.front import CORS
 from serving.lane import REFUSED, Known
 from serving.live import Key, LiveRows, Question, Slow
 from serving.loaded import Served
-from serving.problems import HttpProblem, LiveQueueFull, LiveRateSpent, live_error_of, response_of
+from serving.problems import (
+    BreakerOpen,
+    HttpProblem,
+    LiveQueueFull,
+    LiveRateSpent,
+    live_error_of,
+    response_of,
+)
 from serving.request import Call, check_page, gathered, read_body, read_query, refuse_body
 from serving.service import Service
 
@@ -453,7 +460,7 @@ async def _live(
     patience = service.settings.live_wait if decision.fallback else None
     try:
         live = await _until_gone(request, service.live.fetch(question, patience=patience))
-    except (Slow, LiveQueueFull, LiveRateSpent, WarehouseError, UnsupportedType) as error:
+    except (Slow, BreakerOpen, LiveQueueFull, LiveRateSpent, WarehouseError, UnsupportedType) as error:
         wanted.timed("live", begun)
         live_error = "slow" if isinstance(error, Slow) else live_error_of(error)
         log.warning("request %s: %s: live %s", request.scope["request_id"], version.key, live_error)
@@ -508,6 +515,7 @@ def _question(service: Service, request: Request, wanted: Wanted, decision: Deci
     version, asked, bound = wanted.served.version, wanted.asked, wanted.bound
     snapshot = decision.manifest.number if decision.manifest is not None else 0
     return Question(
+        version=version.key,
         key=(version.key, version.fingerprint, bound.key, wanted.limit, asked.offset, asked.count, snapshot),
         statement=partial(_statement, service, wanted),
         count=count_statement(bound) if asked.count else None,

@@ -280,7 +280,14 @@ def _plain(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     if rows.schema.equals(schema):
         return rows
     columns = [
-        column if column.type.equals(field.type) else column.cast(field.type)
+        column if column.type.equals(field.type) else _decoded(column, field.type)
         for column, field in zip(rows.columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _decoded(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
+    """A dictionary's values. `cast` says the same, and takes ten times as long for a few rows."""
+    if not column.type.value_type.equals(wanted):
+        return column.cast(wanted)
+    return pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], wanted)

@@ -42,6 +42,11 @@ def storage_field(name: str, t: ClickHouseType) -> pa.Field:
 
 def storage_schema(columns: Iterable[Column]) -> pa.Schema:
     """The Arrow schema of `columns` in storage form."""
+    return _storage_schema(tuple(columns))
+
+
+@lru_cache(maxsize=1024)
+def _storage_schema(columns: tuple[Column, ...]) -> pa.Schema:
     return pa.schema([storage_field(column.name, column.type) for column in columns])
 
 

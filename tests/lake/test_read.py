@@ -250,3 +250,28 @@ def test_a_finish_that_fails_runs_live(folder: Path) -> None:
             asset.read(x=0)
     finally:
         asset.reader.close()
+
+
+def test_what_is_in_memory_is_read_at_once(tmp_path: Path) -> None:
+    rows = [(number, b"k%04d" % (number // 3)) for number in range(3000)]
+    sql = "SELECT number FROM events WHERE name = {name:String}"
+    asset = Asset(tmp_path, sql, ["UInt64", "String"], rows, group=500)
+    for name in ("k0005", "k0990", "none"):
+        given = (asset.manifest, asset.plan, asset.bound(name=name))
+        read = asset.reader.read(*given, limit=10, offset=1, max_rows=10)
+        at_once = asset.reader.read_at_once(*given, limit=10, offset=1)
+        assert at_once is not None
+        assert (at_once.table, at_once.has_more) == (read.table, read.has_more)
+    assert (
+        asset.reader.read_at_once(asset.manifest, asset.plan, asset.bound(name="k0500"), limit=1, offset=0)
+        is None
+    )
+
+
+def test_many_rows_are_not_read_at_once(tmp_path: Path) -> None:
+    rows = [(number, b"same") for number in range(3000)]
+    sql = "SELECT number FROM events WHERE name = {name:String}"
+    asset = Asset(tmp_path, sql, ["UInt64", "String"], rows, group=3000)
+    given = (asset.manifest, asset.plan, asset.bound(name="same"))
+    asset.reader.read(*given, limit=2000, offset=0, max_rows=2000)
+    assert asset.reader.read_at_once(*given, limit=2000, offset=0) is None

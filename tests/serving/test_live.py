@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 import threading
 import time
@@ -33,6 +34,39 @@ def test_fifty_identical_requests_are_one_query(stand, serve: Serve) -> None:
     answers = get_many(client, "/endpoints/usage/run?customer_id=acme", 50)
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["execution_id"] for answer in answers} == {answers[0].json()["execution_id"]}
+    assert len(stand.warehouse.ran) == 1
+
+
+def test_a_thousand_identical_requests_on_a_stale_endpoint_are_one_query(stand, serve: Serve) -> None:
+    """A socket for each, all of them open at once."""
+    stand.publish("usage@2", age=timedelta(hours=5))
+    stand.settings = stand.settings.model_copy(update={"live_wait": timedelta(seconds=60)})
+    client = serve()
+    stand.warehouse.open.clear()
+    key, address = client.headers["X-API-Key"], (client.base_url.host, client.base_url.port)
+    request = f"GET /endpoints/usage/run?customer_id=acme HTTP/1.0\r\nX-API-Key: {key}\r\n\r\n".encode()
+
+    async def ask() -> bytes:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(request)
+        try:
+            return await reader.read()
+        finally:
+            writer.close()
+
+    async def ask_all() -> list[bytes]:
+        asked = [asyncio.create_task(ask()) for _ in range(1000)]
+        live = stand.services[0].live
+        while live.joined < 999:
+            await asyncio.sleep(0.02)
+        stand.warehouse.open.set()
+        return await asyncio.gather(*asked)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
+    answers = asyncio.run(ask_all())
+    assert {answer.partition(b"\r\n")[0] for answer in answers} == {b"HTTP/1.1 200 OK"}
+    assert len({answer.partition(b"\r\n\r\n")[2] for answer in answers}) == 1
     assert len(stand.warehouse.ran) == 1
 
 
