@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -14,7 +15,7 @@ from endpoints.lake.manifest import UNPARTITIONED, Manifest
 from endpoints.warehouse.protocol import Warehouse
 from orchestration.assets import asset_key
 from orchestration.definitions import compose
-from orchestration.materialize import materialize
+from orchestration.materialize import materialize, materialize_partitions
 from orchestration.schedules import MATERIALIZE
 
 if TYPE_CHECKING:
@@ -118,6 +119,29 @@ def test_rows_stop_publishing(project: Project, warehouse: Warehouse) -> None:
     assert now.partitions == first.manifest.partitions
     failure = now.failures[UNPARTITIONED]
     assert (failure.cause, failure.summary) == ("check", "The check cheap found 1 row.")
+
+
+def test_a_partition_is_checked_by_itself(project: Project, warehouse: Warehouse) -> None:
+    """What is stored are parts (a range waits for the request): `asset` holds answers of its slice alone."""
+    days = [datetime(2026, 1, day, 12, tzinfo=UTC) for day in (1, 1, 2, 2)]
+    project.sell(project.sales.with_columns(at=pl.Series(days)))
+    partitions = {"column": "at", "by": "day", "start": "2026-01-01", "end": "2026-01-03"}
+    checks = {"dear": {"sql": "SELECT item, total FROM asset WHERE total IN (6, 13)"}}
+    version = project.define(
+        "sales", PARTS, materialize={"schedule": "daily", "partitions": partitions}, checks=checks
+    )
+    done = materialize_partitions(
+        version,
+        warehouse,
+        project.lake,
+        project.settings,
+        run_id="r",
+        partitions=["2026-01-01", "2026-01-02"],
+    )
+    assert {type(one).__name__ for one in done} == {"Materialized", "Unmade"}
+    now = head(project)
+    assert set(now.partitions) == {"2026-01-01"}
+    assert now.failures["2026-01-02"].summary == "The check dear found 1 row."
 
 
 @pytest.mark.parametrize("severity", ["error", "warn"])
