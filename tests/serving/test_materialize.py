@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -132,3 +134,34 @@ def test_only_admins_of_the_endpoint_may_ask_or_look(stand: Stand, asker: httpx.
     seen = asker.get("/openapi.json", headers={"X-API-Key": reader}).json()["paths"]
     assert not [path for path in seen if "materialize" in path]
     assert asker.get("/endpoints/since/materialize/" + left["id"]).json()["code"] == "unknown_request"
+
+
+DAILY = """
+current: 1
+versions:
+  1: {materialize: {schedule: daily, partitions: {column: day, by: day, start: 2026-01-01, end: 2026-01-05}}}
+"""
+
+
+@pytest.fixture
+def daily(folder: Path, serve: Serve) -> Iterator[httpx.Client]:
+    """A service with one partitioned endpoint more."""
+    added = folder / "endpoint_defs" / "daily"
+    added.mkdir()
+    (added / "endpoint.yaml").write_text(DAILY)
+    (added / "v1.sql").write_text("SELECT day, count() AS n FROM events GROUP BY day ORDER BY day")
+    yield serve()
+    shutil.rmtree(added)
+
+
+def keys(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 202, answer.text
+    return [one["partition"] for one in answer.json()["partitions"]]
+
+
+def test_partitions_by_key_by_range_and_what_is_due(daily: httpx.Client) -> None:
+    path = "/endpoints/daily/materialize"
+    days = [f"2026-01-0{day}" for day in range(1, 5)]
+    assert keys(daily.post(path, json={"from": days[1], "to": days[2]})) == days[1:3]
+    assert keys(daily.post(path, json={"partitions": [days[3], days[0]]})) == [days[0], days[3]]
+    assert keys(daily.post(path)) == days
