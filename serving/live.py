@@ -1,7 +1,7 @@
 """Live runs: one query per identical request, few at a time, whole before the first byte, kept for a while.
 
     fetch ── kept result? ──────────────────────────────▶ answer (cached)
-      └─── same question running? join it
+      └─── same question running, here or (with Redis) in another replica? join it
              else: queue → slot → query in a thread → spool → keep
 
 A result is spooled to its end before anyone sees it, because ClickHouse can fail after millions of rows. A
@@ -32,6 +32,7 @@ from endpoints.spool import Spool, digest
 from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
 from serving.breaker import Breakers
 from serving.problems import LiveQueueFull
+from serving.shared import SharedRuns
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Question:
     count: Statement | None
     keep_for: timedelta
     queue_for: timedelta
+    fresh: bool  # a result from before it was asked will not do
     pay: Callable[[], Awaitable[None]]
 
 
@@ -68,6 +70,7 @@ class LiveRows:
     digest: str
     ended: float  # monotonic seconds
     keep_for: timedelta
+    reused: bool = False  # another replica had it already
 
     def age(self, at: float | None = None) -> float:
         """Seconds since the result was whole, now or at a monotonic time."""
@@ -133,8 +136,9 @@ class LiveRuns:
         memory_bytes: int,
         spool_bytes: int,
         spool_folder: Path,
+        shared: SharedRuns | None = None,
     ) -> None:
-        self._warehouse = warehouse
+        self._warehouse, self._shared = warehouse, shared
         self._slots = asyncio.Semaphore(concurrency)
         self._most, self.unfinished = concurrency + queue, 0
         self._spool = partial(Spool, memory_bytes, spool_bytes, spool_folder)
@@ -151,6 +155,8 @@ class LiveRuns:
         for run in list(self._runs.values()):
             self._abandon(run)
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._shared is not None:
+            await self._shared.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def kept(self, key: Key) -> LiveRows | None:
@@ -220,6 +226,15 @@ class LiveRuns:
         threading.Thread(target=run.query.cancel, name="live-cancel", daemon=True).start()
 
     async def _execute(self, question: Question, query: _Query) -> LiveRows:
+        if self._shared is None:
+            answer = await self._ask(question, query)
+        else:
+            answer = await self._shared.run(question, partial(self._ask, question, query))
+        self._kept.put(question.key, answer)
+        return answer
+
+    async def _ask(self, question: Question, query: _Query) -> LiveRows:
+        """Run the query when it is its turn."""
         try:
             async with asyncio.timeout(question.queue_for.total_seconds()):
                 await self._slots.acquire()
@@ -228,11 +243,9 @@ class LiveRuns:
         try:
             query.running = True
             loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._threads, self._read, question, query)
+            return await loop.run_in_executor(self._threads, self._read, question, query)
         finally:
             self._slots.release()
-        self._kept.put(question.key, answer)
-        return answer
 
     def _read(self, question: Question, query: _Query) -> LiveRows:
         """Run the query and spool one page, in a thread."""

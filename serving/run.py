@@ -473,7 +473,9 @@ async def _live(
                 raise error from None
         live = await _until_gone(request, service.live.fetch(question))
     wanted.timed("live", begun)
-    return await _live_answer(service, request, trail, wanted, decision, (question.key, live), cached=False)
+    return await _live_answer(
+        service, request, trail, wanted, decision, (question.key, live), cached=live.reused
+    )
 
 
 async def _live_answer(
@@ -524,6 +526,7 @@ def _question(service: Service, request: Request, wanted: Wanted, decision: Deci
         offset=asked.offset,
         keep_for=version.cache,
         queue_for=version.limits.timeout,
+        fresh=asked.refresh != "cache",
         pay=partial(service.limits.start_live, request.scope),
     )
 

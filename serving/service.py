@@ -38,6 +38,7 @@ from serving.problems import HttpProblem
 from serving.pulse import Pulse
 from serving.record import Records
 from serving.results import Results
+from serving.shared import SharedRuns
 from serving.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Service:
             memory_bytes=settings.live_memory_bytes,
             spool_bytes=settings.live_spool_bytes,
             spool_folder=settings.cache_dir / "live",
+            shared=SharedRuns(settings.redis_url, settings) if settings.redis_url else None,
         )
         self.limits = Limits(settings)
         self.pulse = Pulse(warehouse)

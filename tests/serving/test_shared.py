@@ -1,0 +1,70 @@
+"""Replicas with one Redis: one of them asks ClickHouse, the others take its rows."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+
+Serve = Callable[..., httpx.Client]
+URL = "/endpoints/typed/run?small=1&day=2026-01-01&name=%C3%A9&ids=1&ids=2&price=1.5"
+
+
+def shared(stand, url: str) -> None:
+    stand.settings = stand.settings.model_copy(update={"redis_url": url})
+
+
+def test_one_of_three_replicas_asks(stand, serve: Serve, redis_url: str) -> None:
+    shared(stand, redis_url)
+    replicas = [serve() for _ in range(3)]
+    stand.warehouse.open.clear()
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(replica.get, URL) for replica in replicas]
+        stand.until(lambda: len(stand.warehouse.ran) == 1)
+        stand.until(lambda: all(service.live.unfinished for service in stand.services))
+        stand.warehouse.open.set()
+        answers = [one.result() for one in asked]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.content for answer in answers}) == 1  # the same run, types and all
+    assert len(stand.warehouse.ran) == 1
+
+
+def test_a_result_is_reused_by_a_replica_that_starts_later(stand, serve: Serve, redis_url: str) -> None:
+    shared(stand, redis_url)
+    first = serve().get("/endpoints/numbers/run?n=3").json()
+    later = serve()
+    answer = later.get("/endpoints/numbers/run?n=3")
+    assert (answer.json()["results"], answer.json()["is_cached"]) == (first["results"], True)
+    assert answer.json()["execution_id"] == first["execution_id"]
+    assert int(answer.headers["age"]) >= 0
+    assert len(stand.warehouse.ran) == 1
+    forced = later.get("/endpoints/numbers/run?n=3&refresh=force").json()
+    assert (forced["is_cached"], len(stand.warehouse.ran)) == (False, 2)
+
+
+def test_whoever_asks_may_leave_and_another_replica_goes_on(stand, serve: Serve, redis_url: str) -> None:
+    shared(stand, redis_url)
+    one, other = serve(), serve()
+    stand.warehouse.open.clear()
+    leaver = socket.create_connection((one.base_url.host, one.base_url.port))
+    key = one.headers["X-API-Key"]
+    leaver.sendall(f"GET {URL} HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n".encode())
+    stand.until(lambda: len(stand.warehouse.ran) == 1)
+    with ThreadPoolExecutor(1) as pool:
+        stayer = pool.submit(other.get, URL)
+        stand.until(lambda: stand.services[1].live.unfinished == 1)
+        leaver.close()
+        stand.until(lambda: stand.services[0].live.unfinished == 1)
+        stand.warehouse.open.set()
+        assert stayer.result().status_code == 200
+    assert len(stand.warehouse.ran) == 2
+
+
+def test_without_redis_each_asks_for_itself(stand, serve: Serve) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, says nothing
+        shared(stand, f"redis://127.0.0.1:{silent.getsockname()[1]}")
+        for replica in (serve(), serve()):
+            assert replica.get("/endpoints/numbers/run?n=2").json()["results"] == [[0, "n0"], [1, "n1"]]
+    assert len(stand.warehouse.ran) == 2
