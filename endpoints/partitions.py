@@ -101,6 +101,7 @@ class Timeline:
         self._edge = found.end
 
 
+@lru_cache(maxsize=4096)
 def timeline(partitions: Partitions) -> Timeline:
     """The windows of these partitions. ValueError for a list of values."""
     return _timeline(replace(partitions, column="", table=None, refresh=1))

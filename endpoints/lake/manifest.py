@@ -12,11 +12,13 @@ When a manifest is collected its body is replaced by a tombstone; the number sta
 from __future__ import annotations
 
 import hashlib
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import orjson
 
@@ -197,7 +199,7 @@ def decode(body: bytes, path: str, segment: LoadSegment) -> Manifest | Tombstone
             raise Corrupt(path, f"is of format {raw['format']!r}; this release reads format {FORMAT}")
         if raw.get("tombstone"):
             return Tombstone(int(raw["floor"]))
-        packs = [raw, *(orjson.loads(_verified(name, segment(name))) for name in raw.get("segments", ()))]
+        packs = [_unpack(raw), *(_SEGMENTS.unpacked(name, segment) for name in raw.get("segments", ()))]
         return _manifest(raw, packs)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, UnsupportedType) as error:
         raise Corrupt(path, f"is not a manifest: {error!r}") from error
@@ -275,15 +277,52 @@ def _from_failure(failure: PartitionFailure) -> dict[str, Any]:
     }
 
 
-def _manifest(raw: dict[str, Any], packs: list[dict[str, Any]]) -> Manifest:
+_Pack: TypeAlias = tuple[dict[str, PartitionEntry], dict[str, PartitionFailure]]
+
+
+class _Segments:
+    """Segments as they were last read, by name: the name is of the content, so that they never change.
+
+    Of ten thousand partitions a new snapshot brings one segment; the others are neither loaded nor decoded
+    again.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._known: OrderedDict[str, _Pack] = OrderedDict()
+
+    def unpacked(self, name: str, load: LoadSegment) -> _Pack:
+        with self._lock:
+            if (known := self._known.get(name)) is not None:
+                self._known.move_to_end(name)
+                return known
+        found = _unpack(orjson.loads(_verified(name, load(name))))
+        with self._lock:
+            self._known[name] = found
+            while len(self._known) > self._most:
+                self._known.popitem(last=False)
+        return found
+
+
+_SEGMENTS = _Segments(most=1024)  # of some 64 partitions each
+
+
+def _unpack(pack: dict[str, Any]) -> _Pack:
+    columns = [tuple(Column(name, parse_type(text)) for name, text in c) for c in pack.get("columns", ())]
+    partitions = {key: _to_entry(entry, columns) for key, entry in pack.get("partitions", {}).items()}
+    failures = {
+        key: PartitionFailure(**{**failure, "at": _time(failure["at"])})
+        for key, failure in pack.get("failures", {}).items()
+    }
+    return partitions, failures
+
+
+def _manifest(raw: dict[str, Any], packs: list[_Pack]) -> Manifest:
     partitions: dict[str, PartitionEntry] = {}
     failures: dict[str, PartitionFailure] = {}
-    for pack in packs:
-        columns = [tuple(Column(name, parse_type(text)) for name, text in c) for c in pack.get("columns", ())]
-        for key, entry in pack.get("partitions", {}).items():
-            partitions[key] = _to_entry(entry, columns)
-        for key, failure in pack.get("failures", {}).items():
-            failures[key] = PartitionFailure(**{**failure, "at": _time(failure["at"])})
+    for some, failed in packs:
+        partitions |= some
+        failures |= failed
     return Manifest(
         number=int(raw["number"]),
         endpoint=raw["endpoint"],

@@ -72,7 +72,11 @@ def test_publishing_and_asking_touch_a_few(store: Counting, tmp_path: Path) -> N
     store.reads = store.writes = 0
     publish(every[-1])
     assert store.writes < 6 < everything, "one segment and the hint; the others are named again"
+    lake.head("parity", version.number)
+    store.reads = 0
+    publish(every[0])
     manifest = lake.head("parity", version.number)
+    assert store.reads < 30, "segments that have been read are not read again"
     assert manifest is not None
     assert len(manifest.partitions) == HOURS
     bound = bind(version, {"a": "2026-02-21T13:00:00Z"}, now=NOW)
