@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 import polars as pl
+import pytest
 
 from endpoints.lake.claims import Claims
 from endpoints.lake.requests import Requests
@@ -52,6 +53,9 @@ def outcomes(result: dg.ExecuteInProcessResult) -> dict[str | None, object]:
     return {event.partition: event.metadata["outcome"].value for event in events}
 
 
+@pytest.mark.filterwarnings(
+    "ignore"
+)  # Python's filters, by which Dagster silences its own, are not for threads
 def test_two_runs_at_once_make_each_partition_once(project: Project) -> None:
     daily(project)
     with dg.DagsterInstance.local_temp(str(project.folder)) as instance, ThreadPoolExecutor(2) as pool:
