@@ -33,6 +33,7 @@ Source = Literal["asset", "live", "stale"]
 RawHeader = tuple[bytes, bytes]
 
 MAX_AGE = 60  # seconds; a browser holds nothing for longer
+IF_ERROR = 600  # seconds for which it may show what it holds while we do not answer
 VARY = "Authorization, X-API-Key, Accept, Accept-Encoding, Origin"
 MEDIA_TYPES: Mapping[Format, str] = {
     "json": "application/json",
@@ -60,6 +61,7 @@ class Wanted:
     moment: Moment
     cursor: Cursor | None = None
     timings: dict[str, float] = field(default_factory=dict)  # milliseconds
+    notes: dict[str, object] = field(default_factory=dict)  # what `debug` shows
 
     @property
     def now(self) -> datetime:
@@ -154,6 +156,8 @@ def choose_format(asked: Asked, accept: str | None) -> tuple[Format, Shape]:
     chosen = asked.format or _accepted(accept)
     if chosen not in ("json", "ndjson") and asked.shape == "objects":
         raise InputError([FieldError("shape", "not_offered", "Only JSON has shapes.")])
+    if chosen != "json" and asked.debug:
+        raise InputError([FieldError("debug", "not_offered", "Only JSON has room for it.")])
     return chosen, asked.shape or ("objects" if chosen == "ndjson" else "arrays")
 
 
@@ -327,6 +331,7 @@ def _envelope(wanted: Wanted, facts: Facts, rows: Rows, cursor: str | None) -> I
         "is_cached": facts.is_cached,
         "last_refresh": instant(facts.last_refresh),
         "execution_id": facts.execution_id,
+        **({"debug": {**wanted.notes, "timings": {**wanted.timings}}} if asked.debug else {}),
     }
     yield orjson.dumps(head)[:-1] + b',"results":'
     yield from json_parts(rows, wanted.shape, asked.integers)
@@ -340,7 +345,7 @@ def _cache_control(wanted: Wanted, facts: Facts) -> str:
     seconds = int(min(MAX_AGE, facts.max_age))
     if seconds <= 0:
         return f"{who}, no-cache"
-    return f"{who}, max-age={seconds}, stale-while-revalidate={MAX_AGE}"
+    return f"{who}, max-age={seconds}, stale-while-revalidate={MAX_AGE}, stale-if-error={IF_ERROR}"
 
 
 _MEDIA_RANGES: Mapping[str, Format] = {

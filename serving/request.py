@@ -60,6 +60,7 @@ class Asked:
     shape: Shape | None = None
     integers: Integers = "number"
     count: bool = False
+    debug: bool = False
     client_query_id: str | None = None
 
 
@@ -325,12 +326,6 @@ def _choice(*words: str) -> _Reader:
     return read
 
 
-def _only_false(name: str, value: object) -> None:
-    """An option that is not offered may be switched off, not on."""
-    if value is not False:
-        raise _refused(name, "not_offered", "This is not offered.")
-
-
 def _text_option(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise _refused(name, "wrong_type", "Must be a string.")
@@ -362,7 +357,7 @@ _READERS: Mapping[str, _Reader] = {
     "cursor": _text_option,
     "format": _choice(*get_args(Format)),
     "shape": _choice("arrays", "objects"),
-    "debug": _only_false,
+    "debug": _flag,
     "integers": _choice("number", "string"),
     "count": _flag,
     "client_query_id": _client_id,

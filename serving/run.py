@@ -39,6 +39,7 @@ from endpoints.query.bind import bind, count_statement, live_statement
 from endpoints.rows import Rows
 from endpoints.usage import RunRecord
 from endpoints.warehouse.protocol import Caps, Statement
+from serving import debug
 from serving.answer import (
     MAX_AGE,
     Answer,
@@ -240,6 +241,8 @@ async def _bind(
         form, shape = choose_format(asked, request.headers.get("accept"))
     if wrong:
         raise InputError(wrong)
+    if asked.debug:
+        principal.require("admin")
     if cursor is not None:
         check_page(asked)
         cursor.check(principal, bound)
@@ -313,6 +316,10 @@ async def _asset(
         manifest, plan, wanted.bound, wanted.limit, wanted.offset, count=wanted.asked.count
     )
     wanted.timed("asset", begun)
+    if wanted.asked.debug:
+        wanted.notes.update(
+            debug.of_asset(wanted.served, manifest, touched(plan, wanted.bound, manifest, wanted.now))
+        )
     return await _encoded(service, trail, wanted, facts, rows)
 
 
@@ -337,6 +344,8 @@ def asset_facts(wanted: Wanted, decision: Decision, live_error: str | None = Non
 def _known(service: Service, request: Request, trail: Trail, wanted: Wanted, facts: Facts) -> Answer | None:
     """A 304 where the caller holds the answer, its bytes where we do. Neither touches data."""
     trail.facts = facts
+    if wanted.asked.debug:
+        return None
     name = identity(wanted, facts)
     held = request.headers.get("if-none-match")
     if wanted.method != "POST" and held is not None and is_held(held.encode("latin-1"), etag(name)):
@@ -494,6 +503,8 @@ async def _live_answer(
             _learn(service, request, wanted, decision, known, live)
         return known
     trail.cached = cached
+    if wanted.asked.debug:
+        wanted.notes.update(debug.of_live(wanted.served, facts.execution_id))
     return await _encoded(service, trail, wanted, facts, live[1].rows)
 
 
@@ -547,7 +558,7 @@ async def _encoded(service: Service, trail: Trail, wanted: Wanted, facts: Facts,
         encoded = await loop.run_in_executor(None, encode, wanted, facts, rows)
     name = identity(wanted, facts)
     # Whoever asks after a live run hears that it is reused; what is sent in parts is not kept.
-    if encoded.parts is None and (facts.source != "live" or facts.is_cached):
+    if encoded.parts is None and not wanted.asked.debug and (facts.source != "live" or facts.is_cached):
         service.results.put(kept_as(name, wanted, facts, personal=encoded.personal), encoded)
     trail.facts, trail.rows = facts, encoded.rows
     sent = [*headers(wanted, facts, etag(name)), *encoded.headers]

@@ -44,7 +44,9 @@ def test_the_envelope_of_an_asset(stand, serve: Serve) -> None:
     assert 590 <= int(answer.headers["x-endpoint-data-age"]) <= 660
     assert parsedate_to_datetime(answer.headers["last-modified"]) == datetime.fromisoformat(refreshed)
     assert answer.headers["x-endpoint-version"] == "2"
-    assert answer.headers["cache-control"] == "private, max-age=60, stale-while-revalidate=60"
+    assert answer.headers["cache-control"] == (
+        "private, max-age=60, stale-while-revalidate=60, stale-if-error=600"
+    )
     assert {"Authorization", "X-API-Key", "Accept"} <= set(answer.headers["vary"].split(", "))
     assert "asset;dur=" in answer.headers["server-timing"]
     assert "age" not in answer.headers
@@ -204,3 +206,25 @@ def test_deprecated_versions_say_so(stand, serve: Serve) -> None:
     gone = client.get(f"{URL}&version=1")
     assert gone.status_code == 410
     assert gone.headers["link"] == '</endpoints/usage/run?version=2>; rel="successor-version"'
+
+
+def test_debug_is_for_operators(stand, serve: Serve) -> None:
+    stand.publish("usage@2")
+    client = serve()
+    usual = client.get(URL)
+    for _ in range(3):
+        answer = client.get(f"{URL}&debug=true").json()
+        debug = answer.pop("debug")
+        assert answer == usual.json()
+        assert debug["plan"]["seek"] == ["customer_id"]
+        assert [file["rows"] for file in debug["files"]] == [5]
+        assert {"bind", "asset"} <= set(debug["timings"])
+    assert client.get(URL).content == usual.content
+    live = client.get("/endpoints/numbers/run?n=3&debug=true").json()
+    assert live["debug"]["query_id"] == live["execution_id"]
+    assert "numbers({n:UInt32})" in live["debug"]["sql"]
+    assert client.get(f"{URL}&debug=true&format=csv").status_code == 400
+    _, key = stand.keys.create("reader", scopes=("run", "read"))
+    refused = client.get(f"{URL}&debug=true", headers={"X-API-Key": key})
+    assert (refused.status_code, refused.json()["code"]) == (403, "missing_scope")
+    assert "SELECT" not in refused.text

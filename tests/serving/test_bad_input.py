@@ -48,7 +48,7 @@ def problem(answer: Any, status: int, code: str) -> dict[str, Any]:
         ("customer_id=acme&format=csv&shape=objects", "shape"),
         ("customer_id=acme&integers=text", "integers"),
         ("customer_id=acme&cursor=abc", "cursor"),
-        ("customer_id=acme&debug=true", "debug"),
+        ("customer_id=acme&debug=yes", "debug"),
         ("customer_id=acme&count=yes", "count"),
         ("customer_id=acme&client_query_id=%00", "client_query_id"),
         ("customer_id=acme%00", "customer_id"),

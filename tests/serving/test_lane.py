@@ -94,7 +94,7 @@ class Stage:
         return self.stand.services[-1]
 
     async def admit(self, scope: Any, principal: Any) -> Account:
-        rate = Rate("key", 3, 60, parse("3/minute"))
+        rate = Rate("key", 3, 60, parse("3/minute"), b'"key"', b'"key";q=3;w=60')
         account = scope[SCOPE] = Account(principal, [(rate, Standing(not self.spent, 3, 60))])
         if self.spent == "key":
             raise RateSpent(headers={"Retry-After": "9"})
