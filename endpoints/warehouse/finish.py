@@ -50,7 +50,10 @@ class Finisher:
             given = []
             for name, (columns, rows) in tables.items():
                 file = files.enter_context(tempfile.NamedTemporaryFile(dir=folder, suffix=".rows"))
-                pq.write_table(rows, file.name, compression="none", use_dictionary=False)
+                # All rows are read, and least and greatest values would be wrong beside NaN (`tables`).
+                pq.write_table(
+                    rows, file.name, compression="none", use_dictionary=False, write_statistics=False
+                )
                 given.append(RowsFile(name, structure(columns), Path(file.name), timezone))
             with warehouse.run(statement, caps, rows=given) as result:
                 batches = list(result)

@@ -137,6 +137,14 @@ def test_parquet_types(open_folder: Open, tmp_path: Path) -> None:
     }
 
 
+def test_rows_of_nan_are_not_pruned(open_folder: Open, tmp_path: Path, ask: Any) -> None:
+    """A file's statistics say of such a row group that all its values are 0."""
+    pq.write_table(pa.table({"id": [1, 2], "f": [float("nan"), 0.0]}), tmp_path / "t.parquet")
+    warehouse = open_folder(tmp_path)
+    assert ask(warehouse, "SELECT id FROM t WHERE f != 0")["id"].to_pylist() == [1]
+    assert ask(warehouse, "SELECT id FROM t WHERE NOT (f >= 0)")["id"].to_pylist() == [1]
+
+
 def test_csv_types_hold_for_every_row(open_folder: Open, tmp_path: Path, ask: Any) -> None:
     """Types come from the first rows, unless a later one contradicts them; empty fields are NULL."""
     rows = [f"{i},{i}.5,2024-01-01 00:00:00,x,1" for i in range(30_000)]
