@@ -16,8 +16,8 @@ from typing import Any
 
 Query = Callable[[str], list[list[Any]]]
 
-# A Parquet file's least and greatest values leave NaN out, and ClickHouse 26.9 trusts them: of a row group that
-# holds 0.0 and NaN it reads nothing for `f != 0`.
+# A Parquet file's least and greatest values leave NaN out, and ClickHouse 26.9 trusts them: of a row group
+# that holds 0.0 and NaN it reads nothing for `f != 0`.
 _UNPRUNED = (
     " SETTINGS input_format_parquet_filter_push_down = 0, input_format_parquet_page_filter_push_down = 0"
 )
