@@ -38,7 +38,7 @@ from endpoints.lake.publish import Attempt, Lake, Published
 from endpoints.partitions import keys
 from endpoints.query.plan import Plan, Refusal, Refused, check_plan, make_plan, plan_at
 from endpoints.query.plan.check import live_example
-from endpoints.query.plan.slices import sliced_column
+from endpoints.query.plan.slices import edges_statement, sliced_column
 from endpoints.query.slices import Bounds, only_slice, partition_bounds
 from endpoints.query.widest import widest
 from endpoints.settings import Settings
@@ -403,6 +403,7 @@ class _Run:
         # The one moment that a clock is bound to, or when this partition's query begins.
         info = self.info if self.plan.slicing is None else self.warehouse.server()
         asked = len(self.attempt.partitions)
+        self._check_edges(partition, bounds)
         if self._may_be_too_large(partition, most):
             self._refuse_too_large(bounds, most)
 
@@ -452,6 +453,19 @@ class _Run:
             return ""
         (column,) = self.warehouse.describe(sliced_column(self.plan.slicing))
         return column.type.text
+
+    def _check_edges(self, partition: str, bounds: Bounds) -> None:
+        """A partition that begins where no day of the server does would hold a part of two."""
+        statement = edges_statement(self.version, partition, bounds)
+        if statement is None:
+            return
+        with self.warehouse.run(statement, Caps()) as result:
+            agreed = pa.Table.from_batches(list(result)).column(0)[0].as_py()
+        if not agreed:
+            raise NotMaterializable(
+                f"{self.version.key}: in ClickHouse {partition} does not begin and end where it does here: "
+                "the two know different rules of its time zone. Update tzdata, here or there."
+            )
 
     def _may_be_too_large(self, partition: str, most: int) -> bool:
         """Whether to count before writing: not where the rows of before, of this definition, were far fewer.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from endpoints.errors import WarehouseUnavailable
@@ -18,7 +20,9 @@ from endpoints.lake.manifest import Manifest
 from endpoints.lake.read import AssetReader
 from endpoints.query.bind import bind
 from endpoints.query.plan import Plan, make_plan
+from endpoints.query.plan.slices import edges_statement
 from endpoints.rebuilding import rebuilding
+from endpoints.types import parse_type
 from endpoints.warehouse import open_warehouse
 from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
 from orchestration.assets import asset_key
@@ -68,7 +72,7 @@ def sliced(project: Project) -> Project:
     """Five whole days of visits, one before them and one in the future."""
     days = [FIRST - timedelta(days=1), *(date.fromisoformat(day) for day in DAYS), TODAY + timedelta(days=3)]
     visits(days).write_parquet(project.folder / "data" / "visits.parquet")
-    return project
+    return replace(project, settings=project.settings.model_copy(update={"parity_samples": 0}))
 
 
 def define(project: Project, sql: str = SQL, partitions: dict[str, Any] = BY_DAY, **more: Any) -> None:
@@ -227,8 +231,25 @@ def test_rows_of_the_contract_are_of_the_whole_asset(
 def test_aggregates_over_partitions_are_merged_when_read(sliced: Project, warehouse: Warehouse) -> None:
     sql = "SELECT item, uniq(shop) AS shops, count() AS n FROM visits GROUP BY item ORDER BY item"
     define(sliced, sql, contract={"columns": {"n": {"ge": 1}}, "unique": ["item"]})
-    run(sliced, warehouse, DAYS)
+    compared = replace(sliced, settings=sliced.settings.model_copy(update={"parity_samples": 3}))
+    done = run(compared, warehouse, DAYS)
+    parities = [one.parity for one in done if isinstance(one, Materialized) and one.parity]
+    assert [parity.outcome for parity in parities] == ["same"] * len(parities)
+    assert 0 < len(parities) < len(DAYS), "some of a run's partitions are compared"
     assert answer(sliced) == [(b"tea", 2, 18)]
+
+
+def test_zones_whose_clocks_move(sliced: Project, warehouse: Warehouse) -> None:
+    sql = SQL.replace("toDate(at)", "toDate(at, 'Europe/Berlin')")
+    define(sliced, sql, {**BY_DAY, "timezone": "Europe/Berlin"})
+    assert all(isinstance(one, Materialized) for one in run(sliced, warehouse, DAYS[:2]))
+    # Rules of another edition: an hour later than the server's.
+    later = datetime.combine(FIRST, datetime.min.time(), UTC) - timedelta(minutes=30)
+    moved = {"__from": (parse_type("UInt32"), int(later.timestamp()))}
+    found = edges_statement(sliced.version("visits"), DAYS[0], {**moved, "__until": moved["__from"]})
+    assert found is not None
+    with warehouse.run(found, Caps()) as result:
+        assert pa.Table.from_batches(list(result)).column(0)[0].as_py() == 0
 
 
 def test_partitions_that_no_longer_exist_are_dropped_and_named(sliced: Project, warehouse: Warehouse) -> None:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from endpoints.definition.model import Partitions, Variable, Version
 from endpoints.query.lexer import Kind, significant, tokenize
-from endpoints.query.plan.buckets import has_whole_hours
+from endpoints.query.plan.buckets import has_steady, has_whole_hours
 from endpoints.query.plan.conditions import Conjunct
 from endpoints.query.plan.keys import Keys, shadows
 from endpoints.query.plan.model import Condition, Grain, OrderKey, Plan, Refusal, Refused, Slicing
@@ -165,6 +165,25 @@ def slice_gaps(
         if not _same_slices(zone, partitions):
             what = f"{slicing.column} has the days of {zone}, the partitions those of {partitions.timezone}"
             yield refusal("partition_zone", line, what)
+
+
+def edges_statement(version: Version, key: str, bounds: Bounds) -> Statement | None:
+    """Asks whether the server's days begin where the partition does: its rules of the zone may be of another
+    edition than ours. None where no rule about moving clocks decides.
+    """
+    partitions = sliced_by(version)
+    if partitions is None or partitions.start is None or partitions.by == "hour":
+        return None
+    if has_steady("day", partitions.timezone):
+        return None
+
+    def day(edge: str) -> str:
+        return f"toDate(toDateTime({edge}, '{partitions.timezone}'))"
+
+    first, until = f"{{{FROM}:UInt32}}", f"{{{UNTIL}:UInt32}}"
+    sql = f"SELECT toString({day(first)}) = '{key}'"
+    sql += "".join(f" AND {day(f'{edge} - 1')} < {day(edge)}" for edge in (first, until))
+    return Statement(sql, bounds)
 
 
 def _same_slices(zone: str, partitions: Partitions) -> bool:
