@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -21,10 +22,13 @@ import dagster as dg
 import polars as pl
 import psutil
 import pytest
-from dagster import DagsterRunStatus
+from dagster import DagsterEventType, DagsterRunStatus
+from dagster._core.execution.backfill import PartitionBackfill
 
 from endpoints.lake.requests import Request, Requests
 from orchestration.asks import REQUEST_TAG, RETRIES_TAG
+from orchestration.assets import asset_key
+from orchestration.definitions import compose
 
 if TYPE_CHECKING:
     from tests.orchestration.conftest import Project
@@ -38,9 +42,16 @@ concurrency: {runs: {max_concurrent_runs: 2}, pools: {default_limit: 1, granular
 # As long as the knob says: the test turns it before the run is tried again.
 SQL = "SELECT sum(number % 7) AS n FROM numbers(assumeNotNull((SELECT max(n) FROM knob)))"
 LONG, SHORT = 10**12, 1000
+DAYS = [f"2026-01-{day:02}" for day in range(1, 31)]
+BAD = DAYS[13]
 T = TypeVar("T")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    # Dagster's own use of what it deprecates, when a backfill is launched.
+    pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources`:DeprecationWarning"),
+]
 
 
 class Stage:
@@ -105,13 +116,44 @@ class Stage:
         return None
 
     def until(self, what: Callable[[], T | None], why: str) -> T:
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 200
         while time.monotonic() < deadline:
             if found := what():
                 return found
             time.sleep(0.2)
         log = (self.home / "daemon.log").read_text(errors="replace")[-4000:]
         raise AssertionError(f"{why} did not come:\n{log}")
+
+    def launch_backfill(self) -> str:
+        """What the UI does when somebody launches a backfill of every day; its id."""
+        graph = compose(self.project.settings).resolve_asset_graph()
+        with dg.DagsterInstance.from_config(str(self.home)) as instance:
+            instance.add_backfill(
+                PartitionBackfill.from_asset_partitions(
+                    backfill_id="thirty",
+                    asset_graph=graph,
+                    partition_names=DAYS,
+                    asset_selection=[asset_key("daily", 1)],
+                    backfill_timestamp=time.time(),
+                    tags={},
+                    dynamic_partitions_store=instance,
+                    all_partitions=False,
+                    title=None,
+                    description=None,
+                    run_config=None,
+                )
+            )
+        return "thirty"
+
+    def backfilled(self, backfill: str) -> tuple[dg.DagsterRun, list[dg.AssetMaterialization]] | None:
+        """The one run of a backfill once it has ended, and what it says of partitions."""
+        with dg.DagsterInstance.from_config(str(self.home)) as instance:
+            runs = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
+            if not runs or not all(run.is_finished for run in runs):
+                return None
+            (run,) = runs
+            logs = instance.all_logs(run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION)
+            return run, [log.asset_materialization for log in logs if log.asset_materialization]
 
     def done(self, request: Request) -> Request | None:
         found = self.left.find(request.id)
@@ -126,6 +168,18 @@ def stage(project: Project) -> Stage:
     made = Stage(project, home)
     made.turn(LONG)
     project.define("slow", SQL, materialize={})
+    times = [datetime.fromisoformat(f"{day}T12:00") for day in DAYS]
+    project.sell(
+        pl.DataFrame({"day": times, "amount": [-1 if day == BAD else 1 for day in DAYS]}).with_columns(
+            pl.col("day").cast(pl.Datetime("ms", "UTC"))
+        )
+    )
+    project.define(
+        "daily",
+        "SELECT toDate(day) AS date, sum(amount) AS total FROM sales GROUP BY date",
+        materialize={"partitions": {"column": "day", "by": "day", "start": DAYS[0], "end": "2026-01-31"}},
+        contract={"columns": {"total": {"ge": 0}}},
+    )
     return made
 
 
@@ -160,3 +214,17 @@ def test_what_was_asked_for_is_published_once_whatever_dies(stage: Stage) -> Non
     newest = stage.project.lake.head("slow", 1)
     assert newest is not None
     assert (newest.number, newest.run_id) == (2, again.run_id)
+
+
+def test_a_backfill_launched_in_the_ui_is_one_run_and_keeps_the_good_days(stage: Stage) -> None:
+    backfill = stage.launch_backfill()
+    with stage.daemon():
+        run, made = stage.until(lambda: stage.backfilled(backfill), "the backfill")
+    assert run.status is DagsterRunStatus.FAILURE
+    good = [day for day in DAYS if day != BAD]
+    assert sorted(str(one.partition) for one in made) == good
+    assert {one.metadata["dagster/partition_row_count"].value for one in made} == {1}
+    head = stage.project.lake.head("daily", 1)
+    assert head is not None
+    assert (sorted(head.partitions), list(head.failures)) == (good, [BAD])
+    assert {entry.run_id for entry in head.partitions.values()} == {run.run_id}
