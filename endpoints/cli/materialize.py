@@ -14,7 +14,6 @@ from endpoints.cli.output import as_json, messages, print_json
 from endpoints.cli.processes import end, python, spawn
 from endpoints.cli.project import choose, read_definitions, read_settings, some_versions
 from endpoints.cli.status import served
-from endpoints.lake.manifest import UNPARTITIONED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +73,8 @@ def materialize_versions(
 
     `options` are those of `orchestration.run` that say which partitions.
     """
+    from endpoints.lake.manifest import UNPARTITIONED  # brings Arrow, which `--help` must not wait for
+
     if not versions:
         return
     with say.status("Starting Dagster") as status:
