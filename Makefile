@@ -46,6 +46,7 @@ parity: setup ## Compare answers from assets with live ones, at random (SEEDS=20
 	$(BIN)/python -m tests.parity --seeds $(or $(SEEDS),20000)
 
 bench: setup ## Benchmarks, as ratios to what this machine can do
+	$(BIN)/python -m benchmarks.serving --minutes 2
 	$(BIN)/python -m benchmarks.flights
 	$(BIN)/python -m benchmarks.asset_read
 	$(BIN)/python -m benchmarks.asset_write

@@ -64,8 +64,13 @@ class Server:
 
     @property
     def memory(self) -> float:
-        """MB that it and its children hold."""
-        return sum(one.memory_info().rss for one in self._processes()) / 2**20
+        """MB that it holds itself, without workers of embedded ClickHouse."""
+        return float(self.process.memory_info().rss / 2**20)
+
+    @property
+    def workers_memory(self) -> float:
+        """MB that its children hold."""
+        return sum(one.memory_info().rss for one in self.process.children(recursive=True)) / 2**20
 
     @property
     def processor(self) -> float:
@@ -93,7 +98,7 @@ def started(
     """A server that `command` starts on a port; yields once it answers, ends it afterwards."""
     port = choose_port(HOST, None, 8200, "")
     quiet = subprocess.DEVNULL
-    process = spawn(command(port), environment=environment, folder=folder, stdout=quiet)
+    process = spawn(command(port), environment=environment, folder=folder, stdout=quiet, stderr=quiet)
     try:
         url = f"http://{HOST}:{port}"
         _wait(url)
