@@ -33,7 +33,12 @@ _REVISION_WITH_TEXT_SETTINGS: Final = 54429
 _SILENCE: Final = timedelta(minutes=5)
 _GRACE: Final = timedelta(seconds=2)
 _CANCEL_WAIT: Final = timedelta(milliseconds=500)
+# ClickHouse 26.9 remembers which parts of a table a condition matched nowhere, and after a SEMI JOIN, whose
+# filter is made while it runs, remembers it of parts that do match: later queries then lack these rows.
+_CONDITION_CACHE: Final = "use_query_condition_cache"
+_WHY: Final = "after a SEMI JOIN, ClickHouse 26.9 may leave out rows of later queries"
 
+_log = logging.getLogger(__name__)
 # It warns once a block for every nested column that it reads without numpy, and with a stack trace of errors
 # that it raises all the same.
 for _name in ("columns.service", "connection"):
@@ -114,6 +119,7 @@ class Connection(Client):  # type: ignore[misc]
             connection.timezone = str(link.server_info.timezone)
             link.server_info = link.context.server_info = _in_utc(link.server_info)
             connection._readonly = connection._read_readonly()
+            connection._own = connection._own_settings()
         except BaseException:
             connection.disconnect()
             raise
@@ -125,6 +131,7 @@ class Connection(Client):  # type: ignore[misc]
         self._waited = 0.0
         self._patience: float | None = None
         self._readonly = 0
+        self._own: Mapping[str, int] = {}
         self._reading = threading.Lock()
         self._cancelling = False
 
@@ -161,7 +168,7 @@ class Connection(Client):  # type: ignore[misc]
         self.columns, self._waited, self._patience = (), 0.0, None
         self.connection.socket.settimeout(_SILENCE.total_seconds())
         sent = {name: _Parameter(text) for name, text in parameters.items()}
-        self.execute(sql, sent or None, settings={**settings, "server_side_params": bool(sent)})
+        self.execute(sql, sent or None, settings={**settings, **self._own, "server_side_params": bool(sent)})
 
     def packet_generator(self) -> Iterator[Any]:
         """The driver's packets; the first block names the result's columns."""
@@ -227,7 +234,7 @@ class Connection(Client):  # type: ignore[misc]
 
     def _limits(self, caps: Caps) -> dict[str, Any]:
         """Read-only, and the caps; whole seconds where the server cannot take less."""
-        limits: dict[str, Any] = caps.settings()
+        limits: dict[str, Any] = {**self._own, **caps.settings()}
         if self.connection.server_info.used_revision < _REVISION_WITH_TEXT_SETTINGS and caps.timeout:
             limits["max_execution_time"] = math.ceil(caps.timeout.total_seconds())
         # A profile with readonly=2 lets limits be set, and forbids to touch `readonly` itself.
@@ -241,6 +248,18 @@ class Connection(Client):  # type: ignore[misc]
                 "and row limits cannot be set: give it readonly = 2, or 0 and only the grant to SELECT"
             )
         return int(value)
+
+    def _own_settings(self) -> Mapping[str, int]:
+        """What every query is sent with, where the server knows it and its profile does not forbid it."""
+        known = f"FROM system.settings WHERE name = '{_CONDITION_CACHE}'"
+        if not self.execute(f"SELECT 1 {known}"):
+            return {}  # such a server may lack the column `readonly` as well
+        [[value, fixed]] = self.execute(f"SELECT value, readonly {known}")
+        if not int(fixed):
+            return {_CONDITION_CACHE: 0}
+        if int(value):
+            _log.warning("%s is on and the user's profile does not let it be set: %s", _CONDITION_CACHE, _WHY)
+        return {}
 
 
 @contextmanager

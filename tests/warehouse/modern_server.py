@@ -26,14 +26,14 @@ class ModernServer(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
-    def __init__(self, profile_readonly: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, profile_readonly: int, tls: ssl.SSLContext | None, fixed: bool = False) -> None:
         from chdb.session import Session
 
         super().__init__(("127.0.0.1", 0), _Connection)
         self.queries: list[tuple[str, dict[str, str], dict[str, str]]] = []
-        self.profile_readonly = profile_readonly
+        self.profile_readonly, self.fixed = profile_readonly, fixed
         self._tls = tls
-        self._session: Any = Session()
+        self.session: Any = Session()
         self._lock = threading.Lock()
 
     @property
@@ -79,14 +79,16 @@ class ModernServer(socketserver.ThreadingTCPServer):
         return native.string(), native.string(), rows, native.rest()
 
     def _query(self, sql: str, output: str, parameters: dict[str, str]) -> bytes:
-        result: bytes = self._session.query(sql, output, params=parameters).bytes()
+        result: bytes = self.session.query(sql, output, params=parameters).bytes()
         return result
 
 
 @contextmanager
-def modern_server(profile_readonly: int = 0, tls: ssl.SSLContext | None = None) -> Iterator[ModernServer]:
-    """A running server."""
-    with ModernServer(profile_readonly, tls) as server:
+def modern_server(
+    profile_readonly: int = 0, tls: ssl.SSLContext | None = None, fixed: bool = False
+) -> Iterator[ModernServer]:
+    """A running server. `fixed`: its profile lets no settings be changed but the limits."""
+    with ModernServer(profile_readonly, tls, fixed) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server
@@ -135,6 +137,8 @@ class _Connection(socketserver.StreamRequestHandler):
         try:
             if "name = 'readonly'" in sql:
                 sql = f"SELECT '{self.server.profile_readonly}' AS value"
+            if self.server.fixed and sql.startswith("SELECT value, readonly"):
+                sql = sql.replace("readonly FROM", "toUInt8(1) AS readonly FROM")
             dumped = {name: undump(text) for name, text in parameters.items()}
             if sql.startswith("INSERT"):
                 changed = ", ".join(f"{name} = {_setting(value)}" for name, value in settings.items())

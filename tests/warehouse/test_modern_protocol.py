@@ -118,6 +118,23 @@ def test_profiles_that_are_readonly_already(ask: Any, readonly: int) -> None:
             warehouse.close()
 
 
+@pytest.mark.parametrize("fixed", [False, True])
+def test_the_condition_cache_is_off_where_the_server_knows_it(
+    caplog: pytest.LogCaptureFixture, ask: Any, fixed: bool
+) -> None:
+    """Of 26.9 it makes answers wrong. 18.16 does not know it, and refuses settings that it does not know."""
+    with modern_server(fixed=fixed) as server:
+        warehouse = NativeWarehouse(server.url)
+        try:
+            ask(warehouse, "SELECT 1 AS x")
+            assert server.queries[-1][1].get("use_query_condition_cache") == (None if fixed else "0")
+            warehouse.write(Statement("INSERT INTO FUNCTION null('x UInt8') SELECT 1"), {"max_threads": 1})
+            assert server.queries[-1][1].get("use_query_condition_cache") == (None if fixed else "0")
+        finally:
+            warehouse.close()
+    assert ("use_query_condition_cache is on" in caplog.text) is fixed
+
+
 def test_the_clock_to_the_microsecond(server: ModernServer, modern: NativeWarehouse) -> None:
     info = modern.server()
     assert "now64(6)" in server.queries[-1][0]

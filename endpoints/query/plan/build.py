@@ -7,6 +7,7 @@ one-value dimensions and conditions → carry the dimensions through every claus
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from endpoints.definition.model import Version
 from endpoints.query.ordering import ordered
@@ -17,7 +18,12 @@ from endpoints.query.plan.nested import nested
 from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import Source, Unreadable, parse_select, statement
 from endpoints.query.plan.several import several
-from endpoints.query.plan.shape import hidden_names, not_reproducible, under_variables
+from endpoints.query.plan.shape import (
+    hidden_names,
+    not_reproducible,
+    under_variables,
+    without_harmless_settings,
+)
 from endpoints.query.plan.slices import plan_sliced, sliced_by
 from endpoints.query.plan.united import united
 from endpoints.query.structure import parse
@@ -44,9 +50,7 @@ def _make(version: Version, described: Described | None) -> Plan | Refused:
         if not version.variables:
             return _whole(version, source, described)
         plan = _one_select(version, source, described)
-        made = plan if isinstance(plan, Plan) else nested(version, source, described) or plan
-        if isinstance(made, Refused) and not _is_partitioned(version):
-            made = several(version, source, described) or made
+        made = plan if isinstance(plan, Plan) else _around_stored(version, described) or plan
         return (
             Refused(reasons) if isinstance(made, Plan) and (reasons := _unbucketed(version, made)) else made
         )
@@ -69,6 +73,15 @@ def _one_select(version: Version, source: Source, described: Described | None) -
         return Refused(reasons)
     carried = carry(version, select, described.names if described else None)
     return cut(version, select, described) if carried is None else carried
+
+
+def _around_stored(version: Version, described: Described | None) -> Plan | None:
+    """The query's own text run over one SELECT that is stored below the top, or over several."""
+    plain = replace(version, sql=without_harmless_settings(version.sql))
+    plan = nested(plain, described)
+    if plan is None and not _is_partitioned(version):
+        plan = several(plain, Source(plain.sql), described)
+    return plan
 
 
 def _hidden(version: Version, source: Source) -> tuple[Refusal, ...]:

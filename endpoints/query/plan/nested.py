@@ -16,9 +16,8 @@ from endpoints.query.ordering import ordered
 from endpoints.query.plan.carry import carry
 from endpoints.query.plan.cut import cut
 from endpoints.query.plan.edits import quoted
-from endpoints.query.plan.functions import reproducible
 from endpoints.query.plan.model import Cut, Described, Finish, Plan
-from endpoints.query.plan.order import known_width, reads_in_order
+from endpoints.query.plan.order import known_width, misses_order, reads_in_order
 from endpoints.query.plan.select import Item, Select, Source, Unreadable, parse_select
 from endpoints.query.plan.shape import under_variables
 from endpoints.query.splice import Edit, splice
@@ -30,7 +29,7 @@ from endpoints.query.variables import placeholders
 _PLAIN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
-def nested(version: Version, source: Source, described: Described | None) -> Plan | None:
+def nested(version: Version, described: Described | None) -> Plan | None:
     """The plan around the innermost SELECT below the top that all tables and some variable stand in, if
     any.
     """
@@ -61,8 +60,7 @@ def _planned(version: Version, part: Part, width: int, described: Described | No
         return None
     if any(under_variables(select)) or _borrows(version.sql, part, select.source):
         return None
-    changing = any(not reproducible(token.name) for token in outer.tokens)
-    if changing and reads_in_order(select):
+    if misses_order(outer, reads_in_order(select)):
         return None
     below = _carried(own, select) or cut(own, select, described)
     if not isinstance(below, Plan) or below.finish is None:

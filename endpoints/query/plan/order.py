@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from endpoints.query.plan.edits import Edits
-from endpoints.query.plan.select import Item, Select, Span
+from endpoints.query.plan.functions import reproducible
+from endpoints.query.plan.select import Item, Select, Source, Span
 from endpoints.query.plan.terms import terms
 
 
@@ -67,3 +68,24 @@ def reads_in_order(select: Select) -> bool:
     """Rows come from a subquery in an order, which rows that are stored no longer have."""
     read = (select.body(name) for name in ("WITH", "FROM"))
     return any(select.source.has_word(body, "ORDER") for body in read if body)
+
+
+def misses_order(source: Source, in_order: bool) -> bool:
+    """Some aggregate's answer hangs on an order that stored rows no longer have: `any` and the like over rows
+    that a subquery orders (`in_order`), or of a window that has no order itself. Over rows in no order they
+    are live's own: `endpoints plan` names them.
+    """
+    for index, token in enumerate(source.tokens):
+        if reproducible(token.name) or not source.is_op(index + 1, "(") or source.is_op(index - 1, "."):
+            continue
+        after = source.pair[index + 1] + 1
+        while source.word(after) in ("RESPECT", "IGNORE", "NULLS", "FILTER") or source.is_op(after, "("):
+            after = source.pair[after] + 1 if source.is_op(after, "(") else after + 1
+        if source.word(after) != "OVER":
+            if in_order:
+                return True
+        elif not source.is_op(after + 1, "("):
+            return True  # a window by name
+        elif not source.has_word(Span(after + 1, source.pair[after + 1]), "ORDER"):
+            return True
+    return False

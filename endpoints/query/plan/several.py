@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from endpoints.definition.model import Version
 from endpoints.query.conjuncts import conjuncts
@@ -23,9 +22,9 @@ from endpoints.query.plan.beneath import rows_beneath
 from endpoints.query.plan.carry import carry
 from endpoints.query.plan.cut import cut
 from endpoints.query.plan.edits import quoted, renamed
-from endpoints.query.plan.functions import aggregate, reproducible
 from endpoints.query.plan.model import PART, Condition, Cut, Described, Dimension, Finish, Plan, stored_name
 from endpoints.query.plan.nested import made_names, width_of
+from endpoints.query.plan.order import misses_order
 from endpoints.query.plan.select import Source, Unreadable, parse_select, reads_tables, statement
 from endpoints.query.plan.shape import not_selected, under_variables
 from endpoints.query.splice import Edit, splice
@@ -83,7 +82,7 @@ class _Several:
         sql = self._query(whole)
         if not self._parts or reads_tables(sql):
             raise _Stopped
-        _check_around(sql)
+        self._check_around(sql)
         self._keep_named()
         sql = self._opened(sql)
         variables = tuple(dict.fromkeys(place.name for place in placeholders(sql)))
@@ -207,8 +206,17 @@ class _Several:
             rows = self._select(f"{_ROWS}{text}")
             edits.append(Edit(start, end, f"({rows}){own}"))
         around = splice(sql, edits)
-        _check_around(around)
+        self._check_around(around)
         return around
+
+    def _check_around(self, sql: str) -> None:
+        """What runs when rows are read gives live's answer in whatever order they come."""
+        source = Source(sql)
+        ordered_below = any(
+            select.depth and select.clause("ORDER BY") for select in selects(self._version.sql)
+        )
+        if any(token.word in _NOT_AROUND for token in source.tokens) or misses_order(source, ordered_below):
+            raise _Stopped
 
     def _own(self, sql: str) -> Version:
         """The version that a SELECT alone would be. It may use no name that is made outside of it."""
@@ -225,16 +233,6 @@ class _Several:
             self._known[sql] = _answer_of(len(self._parts))
             self._parts.append(plan)
         return self._known[sql]
-
-
-def _check_around(sql: str) -> None:
-    """What runs when rows are read gives the same answer in whatever order they come."""
-    tokens = significant(tokenize(sql))
-    if any(token.word in _NOT_AROUND for token in tokens):
-        raise _Stopped
-    for token, after in pairwise(tokens):
-        if after.text == "(" and aggregate(token.name) and not reproducible(token.name):
-            raise _Stopped
 
 
 def _in_order(sql: str, width: int | None) -> str:

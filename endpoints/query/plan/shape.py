@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from endpoints.query.clock import clock_calls, is_bound
 from endpoints.query.lexer import Kind
@@ -13,6 +14,8 @@ from endpoints.query.plan.model import Refusal
 from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.select import ORDER_WORDS, Select, Source, Span
 from endpoints.query.plan.terms import calls
+from endpoints.query.splice import Edit, splice
+from endpoints.query.structure import Clause, parse, selects
 
 _HIDDEN_NAME = re.compile(r"__(d|k|s|row|rows|asset|stored|part)\d*(_bytes)?|__p\d+_.*")
 
@@ -100,6 +103,17 @@ def not_selected(select: Select) -> Iterator[Refusal]:
         span = Span(element.first, last)
         if span and source.text(span) not in names and not kept.decide(span):
             yield refusal("not_selected", source.line(span), source.text(span))
+
+
+def without_harmless_settings(sql: str) -> str:
+    """The text without SETTINGS that change no answer: what is stored and what finishes have our own."""
+    clauses = [*parse(sql).trailing, *(clause for select in selects(sql) for clause in select.clauses)]
+    return splice(sql, [Edit(clause.start, clause.end, "") for clause in clauses if _is_harmless(clause)])
+
+
+def _is_harmless(clause: Clause) -> bool:
+    names = [name.name for name, after in pairwise(clause.tokens) if after.text == "="]
+    return clause.keyword == "SETTINGS" and bool(names) and _SAFE_SETTINGS.issuperset(names)
 
 
 def _is_cte(source: Source, part: Span) -> bool:
