@@ -19,9 +19,10 @@ from endpoints.errors import InputError
 from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import FileEntry, Manifest, PartitionEntry
 from endpoints.query.bind import Bound, bind
+from endpoints.query.examples import example_values
 from endpoints.query.plan import Plan
 from endpoints.query.plan.describe import Predicate, predicates
-from endpoints.types import example_value, json_values, show_value
+from endpoints.types import Value, json_values, show_value
 
 _NEAR = 100
 """How many rows may lie between the ends of a range: rows of one key lie together."""
@@ -44,13 +45,14 @@ def samples(
     """Up to `wanted` sets of values that occur, then one that does not. None that a caller could not send."""
     chance = random.Random(manifest.attempt_id)  # noqa: S311  (a sample, not a secret)
     (entry,), asked = manifest.partitions.values(), predicates(plan)
+    examples = example_values(version)
     seen: set[str] = set()
     last: Given | None = None
     for place in _places(plan, manifest, entry, files, wanted if version.variables else 1, chance):
         given = {
             variable.name: value
             for variable in version.variables.values()
-            for value in _chosen(variable, asked, place, chance)
+            for value in _chosen(variable, examples[variable.name], asked, place, chance)
         }
         bound = _bound(version, given, manifest, now)
         if bound is not None and bound.key not in seen:
@@ -107,7 +109,7 @@ def _rows(
 
 
 def _chosen(
-    variable: Variable, asked: Sequence[Predicate], place: Place, chance: random.Random
+    variable: Variable, example: Value, asked: Sequence[Predicate], place: Place, chance: random.Random
 ) -> Iterator[object]:
     """The variable's value, or nothing, which leaves it to its default."""
     if variable.optional and chance.random() < 0.5:
@@ -116,9 +118,7 @@ def _chosen(
     if own:
         yield _fitting(variable, _end(own[0], asked, place))
     elif variable.default is None and not variable.optional:
-        example = variable.enum[0] if variable.enum else variable.example
-        value = example_value(variable.type) if example is None else example
-        yield show_value(variable.type, value)
+        yield show_value(variable.type, example)
 
 
 def _end(predicate: Predicate, asked: Sequence[Predicate], place: Place) -> Any:

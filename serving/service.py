@@ -20,6 +20,7 @@ from endpoints.lake.follow import Follower
 from endpoints.lake.publish import Lake
 from endpoints.lake.read import AssetReader
 from endpoints.query.bind import Bound, live_statement
+from endpoints.query.examples import example_values
 from endpoints.settings import Settings
 from endpoints.spool import Spool
 from endpoints.types import Column
@@ -191,5 +192,4 @@ class _Columns:
 
 def _example(version: Version) -> Statement:
     """The query with some value of the right type in every place: enough for its columns and types."""
-    values = {name: types.example_value(variable.type) for name, variable in version.variables.items()}
-    return live_statement(Bound(version, values, frozenset(), ""))
+    return live_statement(Bound(version, example_values(version), frozenset(), ""))

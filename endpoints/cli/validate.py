@@ -59,7 +59,8 @@ def validate(connect: bool, as_json: bool) -> None:
 def ask_clickhouse(settings: Settings, versions: Sequence[Version]) -> Iterator[Problem]:
     """What ClickHouse says of each query, and of the types that its contract promises."""
     from endpoints.query.bind import Bound, live_statement
-    from endpoints.types import check_storable, example_value
+    from endpoints.query.examples import example_values
+    from endpoints.types import check_storable
     from endpoints.warehouse import open_warehouse
 
     warehouse = open_warehouse(settings)
@@ -67,8 +68,8 @@ def ask_clickhouse(settings: Settings, versions: Sequence[Version]) -> Iterator[
         for version in versions:
             file = str(version.sql_file)
             try:
-                values = {name: example_value(variable.type) for name, variable in version.variables.items()}
-                columns = warehouse.describe(live_statement(Bound(version, values, frozenset(), "")))
+                bound = Bound(version, example_values(version), frozenset(), "")
+                columns = warehouse.describe(live_statement(bound))
                 check_storable(columns)
             except BadQuery as error:
                 yield Problem(file, 1, "bad_query", str(error), "Correct the query.")

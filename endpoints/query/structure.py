@@ -309,12 +309,19 @@ class _Parser:
         previous = self.tokens[index - 1] if index else None
         if rank >= 0 and self.operand[index] and not self._after_trailing_comma(word, previous):
             return "", 0
+        if word == "OFFSET" and self._follows_sample(index):
+            return "", 0
         due = _RANKS[word]
         if word == "SELECT" and seen == {"FROM"} | (seen & {"WITH"}):
             return word, width  # FROM t SELECT x
         if due > rank or (due == rank and due >= _REPEATED):
             return word, width
         return "", 0
+
+    def _follows_sample(self, index: int) -> bool:
+        """`SAMPLE 1/10 OFFSET 1/2`, in FROM."""
+        first = index - 3 if index > 3 and self.tokens[index - 2].text == "/" else index - 1
+        return first > 0 and self.tokens[first - 1].word == "SAMPLE"
 
     def _after_trailing_comma(self, word: str, previous: Token | None) -> bool:
         """`SELECT a, FROM t` is allowed: the comma there means nothing."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from endpoints.query.plan.reasons import REASONS
+from tests.parity import predicates
 from tests.parity.data import write_tables
 from tests.parity.harness import Bench, Case
 from tests.parity.shapes import SHAPES, Shape
@@ -22,7 +23,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     bench.close()
 
 
-@pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
+@pytest.mark.parametrize("shape", [*SHAPES, *predicates.SHAPES], ids=lambda shape: shape.name)
 def test_shape(bench: Bench, shape: Shape) -> None:
     outcome = bench.run(
         Case(shape.sql, shape.given, shape.optional, shape.buckets, shape.unaligned, shape.clock)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from endpoints.definition.model import Variable, Version
+from endpoints.definition.model import Version
 from endpoints.errors import BadQuery, UnsupportedType
 from endpoints.query.clock import at_moment
+from endpoints.query.examples import example_values
 from endpoints.query.plan.buckets import has_steady, is_bucketed
 from endpoints.query.plan.build import make_plan
 from endpoints.query.plan.conditions import compares_in_arrow, equality_type, has_exact_equality
@@ -21,7 +22,7 @@ from endpoints.query.plan.reasons import refusal
 from endpoints.query.plan.several import read_columns, side_by_side
 from endpoints.query.plan.slices import bounds_of, slice_gaps, sliced_column
 from endpoints.query.slices import bounded_sql
-from endpoints.types import ClickHouseType, Column, Value, check_storable, example_value
+from endpoints.types import ClickHouseType, Column, check_storable
 from endpoints.warehouse.finish import Finisher
 from endpoints.warehouse.protocol import Caps, Statement, Warehouse
 
@@ -33,7 +34,12 @@ versions.
 MOST_UNSOUGHT = 2_000_000
 """Rows of one of several stored SELECTs that each request may have to read."""
 
-PLAN_SETTINGS = frozenset({"prefer_column_name_to_alias", "limit", "offset", "additional_result_filter"})
+PLAN_SETTINGS = frozenset(
+    {
+        *("prefer_column_name_to_alias", "limit", "offset", "additional_result_filter"),
+        "enable_positional_arguments",
+    }
+)
 """Server settings that change what a plan's text means, or cut its rows."""
 
 FINISH_SETTINGS = frozenset(
@@ -152,19 +158,11 @@ def _with_state_types(part: Plan, version: Version, warehouse: Warehouse) -> Pla
 
 
 def live_example(version: Version) -> Statement:
-    """The query with some value for each variable, its author's where there is one: enough to be
-    described.
-    """
-    values = {name: (variable.type, _example(variable)) for name, variable in version.variables.items()}
+    """The query with some value for each variable: enough to be described."""
+    values = {name: (version.variables[name].type, value) for name, value in example_values(version).items()}
     sql = bounded_sql(version)
     sql = sql if version.clock is None else at_moment(sql, _ONE)
     return Statement(sql, {**values, **bounds_of(version)})
-
-
-def _example(variable: Variable) -> Value:
-    if variable.example is not None:
-        return variable.example
-    return variable.enum[0] if variable.enum else example_value(variable.type)
 
 
 def _same(one: tuple[Column, ...], other: tuple[Column, ...]) -> bool:
