@@ -233,7 +233,10 @@ def _show_plan(described: Described) -> None:
         if dimension.get("bucket"):
             how = f", stored by the {dimension['bucket']}: a value within one runs live"
         how = "" if read["parts"] else how
-        how += ": rows are sorted by it, a call reads its value's" if stored in read["seek"] else ""
+        if stored in read["seek"]:
+            how += ": rows are sorted by it, and a call reads those of its value"
+        elif stored and not read["parts"] and not dimension.get("bucket"):
+            how += ": a call leaves out the rows that do not pass"
         said = f"{dimension['expression']} {dimension['operator']} {{{dimension['variable']}}}"
         click.echo(f"  dimension: {said}{how}")
     for state in read["states"]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from endpoints.errors import Unaligned
+from endpoints.lake.rows import Compared
 from endpoints.query.bind import Bound
 from endpoints.query.plan import Condition
 from endpoints.query.plan.buckets import edge_of, is_edge
@@ -33,7 +34,7 @@ _FIRST_ROWS, _MOST_ROWS = 65_536, 1_048_576
 class Filter:
     """The conditions that this request asks, split by who evaluates them. Rows keep their order."""
 
-    compared: tuple[tuple[str, str, pa.Scalar], ...]
+    compared: tuple[Compared, ...]
     evaluated: tuple[Condition, ...]
     types: Mapping[str, ClickHouseType]
     bound: Bound
@@ -45,8 +46,8 @@ class Filter:
 
     def compare(self, rows: pa.Table) -> pa.Table:
         """The rows that pass what Arrow compares; NULL passes nothing."""
-        for column, operator, value in self.compared:
-            rows = rows.filter(_COMPARE[operator](rows.column(column), value))
+        for one in self.compared:
+            rows = rows.filter(_COMPARE[one.operator](rows.column(one.column), one.value))
         return rows
 
     def evaluate(self, pieces: Iterable[pa.Table], run: Run) -> Iterator[pa.Table]:
@@ -103,9 +104,7 @@ def request_filter(
     return Filter(tuple(compared), tuple(evaluated), types, bound, timezone)
 
 
-def _comparison(
-    condition: Condition, types: Mapping[str, ClickHouseType], bound: Bound
-) -> tuple[str, str, pa.Scalar] | None:
+def _comparison(condition: Condition, types: Mapping[str, ClickHouseType], bound: Bound) -> Compared | None:
     """The condition as Arrow can compare it with the same outcome, if it can."""
     if condition.comparison is None:
         return None
@@ -115,7 +114,7 @@ def _comparison(
     if value is None or not compares_in_arrow(found, variable):
         return None
     scalar = scalar_of(found, variable, value)
-    return None if scalar is None else (column, operator, scalar)
+    return None if scalar is None else Compared(column, operator, scalar)
 
 
 def scalar_of(column: ClickHouseType, variable: ClickHouseType, value: Value) -> pa.Scalar | None:

@@ -17,7 +17,7 @@ from endpoints.lake.files import FileCache
 from endpoints.lake.filter import bound_values, check_aligned, request_filter, scalar_of
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
 from endpoints.lake.merge import Merge
-from endpoints.lake.rows import RowGroups, Sought
+from endpoints.lake.rows import Compared, RowGroups, Sought
 from endpoints.lake.touched import touched
 from endpoints.query.bind import Bound
 from endpoints.query.ordering import ordered
@@ -220,7 +220,7 @@ class AssetReader:
         if sought is None:
             return
         asked = request_filter(plan.conditions, types, bound, asset.manifest.server.timezone)
-        found = self._seek(asset.manifest, entries, sought, keep=keep)
+        found = self._seek(asset.manifest, entries, sought, asked.compared, keep=keep)
         if asked.passes_all:
             yield from found
             return
@@ -262,9 +262,11 @@ class AssetReader:
         types, names = {column.name: column.type for column in stored}, [column.name for column in stored]
         sought = _sought(types, part, bound)
         asked = request_filter(part.conditions, types, bound, asset.manifest.server.timezone)
+        compared = asked.compared
         if sought is not None and number is not None:
             sought = (_part(number), *(replace(s, column=stored_name(number, s.column)) for s in sought))
-        found = () if sought is None else self._seek(asset.manifest, asset.entries, sought)
+            compared = tuple(replace(c, column=stored_name(number, c.column)) for c in compared)
+        found = () if sought is None else self._seek(asset.manifest, asset.entries, sought, compared)
         loaded = (piece.load() for piece in found)
         if number is not None:
             own = [stored_name(number, name) for name in names]
@@ -298,15 +300,17 @@ class AssetReader:
         manifest: Manifest,
         entries: Sequence[PartitionEntry],
         sought: tuple[Sought, ...],
+        compared: tuple[Compared, ...],
         *,
         keep: bool = True,
     ) -> Iterator[_Piece]:
-        """The rows of the key, row group by row group."""
-        names = tuple(one.column for one in sought)
+        """The rows of the key, row group by row group; those that can hold none that passes are left out."""
+        columns = [*(one.column for one in sought), *(one.column for one in compared)]
+        names = tuple(dict.fromkeys(columns))
         for file in (file for entry in entries for file in entry.files):
             load = partial(self._files.local, manifest.endpoint, manifest.version, file)
             footer = self._groups.footer(file.path, names, load)
-            for group in footer.seek(sought):
+            for group in footer.seek(sought, compared):
                 rows = partial(self._groups.rows, footer, group, sought, load, keep=keep)
                 yield _Piece(None if sought else group.rows, rows)
 
@@ -338,10 +342,11 @@ class _AtOnce(AssetReader):
         manifest: Manifest,
         entries: Sequence[PartitionEntry],
         sought: tuple[Sought, ...],
+        compared: tuple[Compared, ...],
         *,
         keep: bool = True,
     ) -> Iterator[_Piece]:
-        for piece in super()._seek(manifest, entries, sought, keep=keep):
+        for piece in super()._seek(manifest, entries, sought, compared, keep=keep):
             yield _Piece(piece.rows, partial(_few, piece.load))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -42,6 +42,32 @@ class Sought:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """`column operator value`, which every row of the answer passes, in a type of ClickHouse's own order."""
+
+    column: str
+    operator: str
+    value: pa.Scalar
+
+    def passes(self, bounds: Bounds) -> bool:
+        """Whether some value between the bounds may pass; NULL never does."""
+        if bounds is None:
+            return True
+        key, (least, greatest) = comparable(self.value), bounds
+        match self.operator:
+            case "<":
+                return bool(least < key)
+            case "<=":
+                return bool(least <= key)
+            case ">":
+                return bool(greatest > key)
+            case ">=":
+                return bool(greatest >= key)
+            case _:
+                return _within(bounds, key)
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """One row group: its file, its place in it, its rows."""
 
@@ -54,14 +80,14 @@ class Group:
 class Footer:
     """What a file says of itself: how to decode it, and the least and greatest values of each row group.
 
-    `bounds` holds, per seek dimension, one pair for each row group. `coded` names the columns that decode to
-    dictionaries: a third of the time, and of the memory, of as many strings.
+    `bounds` holds, per column that is sought or compared, one pair for each row group. `coded` names the
+    columns that decode to dictionaries: a third of the time, and of the memory, of as many strings.
     """
 
     metadata: pq.FileMetaData
     schema: pa.Schema
     groups: tuple[Group, ...]
-    bounds: tuple[tuple[Bounds, ...], ...]
+    bounds: Mapping[str, tuple[Bounds, ...]]
     coded: tuple[str, ...]
 
     @property
@@ -69,19 +95,20 @@ class Footer:
         """About what this takes in memory."""
         return int(self.metadata.serialized_size) * _FOOTER_WEIGHT
 
-    def seek(self, sought: Sequence[Sought]) -> Iterator[Group]:
-        """The row groups that may hold the key, in their order."""
-        keys = [(self.bounds[at], one.key) for at, one in enumerate(sought) if one.ordered]
+    def seek(self, sought: Sequence[Sought], compared: Sequence[Compared] = ()) -> Iterator[Group]:
+        """The row groups that may hold rows of the key that pass what is compared, in their order."""
+        keys = [Compared(one.column, "=", one.value) for one in sought if one.ordered]
+        asked = [(self.bounds[one.column], one) for one in (*keys, *compared)]
         for index in self._first(sought):
-            if all(_within(bounds[index], key) for bounds, key in keys):
+            if all(one.passes(bounds[index]) for bounds, one in asked):
                 yield self.groups[index]
 
     def _first(self, sought: Sequence[Sought]) -> range:
         """The row groups among which the first dimension's value is: rows are sorted by it."""
         everything = range(len(self.groups))
-        if not sought or not sought[0].ordered or None in self.bounds[0]:
+        if not sought or not sought[0].ordered or None in self.bounds[sought[0].column]:
             return everything
-        bounds, key = self.bounds[0], sought[0].key
+        bounds, key = self.bounds[sought[0].column], sought[0].key
         return range(
             bisect_left(everything, key, key=lambda index: bounds[index][1]),  # type: ignore[index]
             bisect_right(everything, key, key=lambda index: bounds[index][0]),  # type: ignore[index]
@@ -114,14 +141,14 @@ class RowGroups:
         with self._lock:
             return self._footers.held_bytes + self._tables.held_bytes
 
-    def footer(self, file: str, seek: tuple[str, ...], load: Load) -> Footer:
-        """The footer of a file, with bounds of the `seek` columns; read once."""
+    def footer(self, file: str, bounded: tuple[str, ...], load: Load) -> Footer:
+        """The footer of a file, with bounds of the `bounded` columns; read once."""
         with self._lock:
-            if (known := self._footers.get((file, seek))) is not None:
+            if (known := self._footers.get((file, bounded))) is not None:
                 return known
-        found = _read_footer(file, seek, load())
+        found = _read_footer(file, bounded, load())
         with self._lock:
-            self._footers.put((file, seek), found, found.nbytes)
+            self._footers.put((file, bounded), found, found.nbytes)
         return found
 
     def rows(
@@ -228,23 +255,23 @@ def _filter(table: pa.Table, sought: Sequence[Sought]) -> pa.Table:
     return table
 
 
-def _read_footer(file: str, seek: tuple[str, ...], path: Path) -> Footer:
+def _read_footer(file: str, bounded: tuple[str, ...], path: Path) -> Footer:
     try:
         metadata = pq.read_metadata(path)
         schema = metadata.schema.to_arrow_schema()
     except (pa.ArrowException, OSError) as error:
         raise Corrupt(file, f"has no readable footer: {error}") from error
     names = [metadata.schema.column(i).path for i in range(metadata.num_columns)]
-    if not set(seek) <= set(names):
-        raise Corrupt(file, f"lacks one of the columns {', '.join(seek)}")
+    if not set(bounded) <= set(names):
+        raise Corrupt(file, f"lacks one of the columns {', '.join(bounded)}")
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    places = [names.index(name) for name in seek]
+    places = {name: names.index(name) for name in bounded}
     texts = [field.name for field in schema if field.type in (pa.binary(), pa.string())]
     return Footer(
         metadata,
         schema,
         tuple(Group(file, index, group.num_rows) for index, group in enumerate(groups)),
-        tuple(tuple(_bounds(group.column(place)) for group in groups) for place in places),
+        {name: tuple(_bounds(group.column(place)) for group in groups) for name, place in places.items()},
         tuple(name for name in texts if _is_coded([group.column(names.index(name)) for group in groups])),
     )
 

@@ -165,6 +165,44 @@ def test_pages_without_a_filter_decode_only_what_they_show(folder: Path) -> None
     assert asset.reader._groups.decoded == 1
 
 
+@pytest.mark.parametrize(
+    ("operator", "edge", "groups"),
+    [(">=", 70, 3), (">", 69, 3), ("<", 20, 2), ("<=", 20, 3), ("<", 0, 0), (">", 99, 0), (">=", 99, 1)],
+)
+def test_conditions_decode_only_row_groups_that_can_pass(
+    folder: Path, operator: str, edge: int, groups: int
+) -> None:
+    """Also of a number of another width; a row group of NULLs alone has no bounds and is looked at."""
+    rows = [(number, number) for number in range(100)]
+    sql = f"SELECT c0 FROM t WHERE x {operator} {{x:Int64}}"
+    asset = Asset(folder, sql, ["Int64", "Nullable(UInt8)"], rows, group=10)
+    compare = {">=": edge.__le__, ">": edge.__lt__, "<": edge.__gt__, "<=": edge.__ge__}[operator]
+    assert asset.read(x=edge)[0] == [(number,) for number in range(100) if compare(number)]
+    assert asset.reader._groups.decoded == groups
+
+
+VALUES = st.one_of(st.none(), st.integers(-4, 4))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 2), VALUES), max_size=40),
+    low=st.integers(-5, 5),
+    high=st.integers(-5, 5),
+    group=st.integers(1, 9),
+)
+def test_skipped_row_groups_have_no_row_of_the_answer(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], low: int, high: int, group: int
+) -> None:
+    rows = sorted(rows, key=lambda row: row[0])
+    sql = "SELECT x AS c0 FROM t WHERE k = {k:UInt8} AND x >= {a:Int64} AND x < {b:Int64}"
+    given_rows = [(x, k, x, x) for k, x in rows]
+    types = ["Nullable(Int64)", "UInt8", "Nullable(Int64)", "Nullable(Int64)"]
+    asset = Asset(tmp_path_factory.mktemp("asset"), sql, types, given_rows, group)
+    wanted = [(x,) for k, x in rows if k == 1 and x is not None and low <= x < high]
+    assert asset.read(k=1, a=low, b=high)[0] == wanted
+
+
 def test_nothing_is_cut_silently(folder: Path) -> None:
     asset = Asset(folder, "SELECT c0 FROM t", ["Int64"], [(number,) for number in range(10)])
     assert asset.read(max_rows=10) == ([(number,) for number in range(10)], False)
