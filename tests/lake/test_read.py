@@ -187,8 +187,8 @@ VALUES = st.one_of(st.none(), st.integers(-4, 4))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(st.integers(0, 2), VALUES), max_size=40),
-    low=st.integers(-5, 5),
-    high=st.integers(-5, 5),
+    low=st.integers(-5, 1),
+    high=st.integers(-1, 5),
     group=st.integers(1, 9),
 )
 def test_skipped_row_groups_have_no_row_of_the_answer(
@@ -196,9 +196,8 @@ def test_skipped_row_groups_have_no_row_of_the_answer(
 ) -> None:
     rows = sorted(rows, key=lambda row: row[0])
     sql = "SELECT x AS c0 FROM t WHERE k = {k:UInt8} AND x >= {a:Int64} AND x < {b:Int64}"
-    given_rows = [(x, k, x, x) for k, x in rows]
-    types = ["Nullable(Int64)", "UInt8", "Nullable(Int64)", "Nullable(Int64)"]
-    asset = Asset(tmp_path_factory.mktemp("asset"), sql, types, given_rows, group)
+    types = ["Nullable(Int64)", "UInt8", "Nullable(Int64)"]
+    asset = Asset(tmp_path_factory.mktemp("asset"), sql, types, [(x, k, x) for k, x in rows], group)
     wanted = [(x,) for k, x in rows if k == 1 and x is not None and low <= x < high]
     assert asset.read(k=1, a=low, b=high)[0] == wanted
 
