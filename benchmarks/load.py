@@ -73,6 +73,11 @@ class Server:
         return sum(one.memory_info().rss for one in self.process.children(recursive=True)) / 2**20
 
     @property
+    def files(self) -> int:
+        """Open files and sockets of it and its children."""
+        return sum(one.num_fds() for one in self._processes())
+
+    @property
     def processor(self) -> float:
         """Seconds of the processor that it and its children have taken."""
         return sum(sum(one.cpu_times()[:2]) for one in self._processes())

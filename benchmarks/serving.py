@@ -8,7 +8,8 @@ known        a known answer (key, limits, usage, ETag) and its 304, beside an AS
 reads        one key of the asset that `benchmarks.asset` makes, another for each request, beside ROAPI and
              FastAPI with DuckDB on the same sorted file; with the memory of each
 connections  a known answer asked for by 1,000 connections
-memory       known answers, reads and live runs mixed for `--minutes`; memory at the beginning and the end
+memory       known answers, reads and live runs mixed for `--minutes`; memory and open files at the
+             beginning and the end
 """
 
 from __future__ import annotations
@@ -133,7 +134,7 @@ class Bench:
         many, seconds = asset.customers(self.rows), self.minutes * 60
         with uvicorn(project, APP, {}) as server:
             load(server, RUN, key, numbers("cust_", many), 20)
-            before, seen = server.memory, []
+            before, opened, seen = server.memory, server.files, []
 
             def ask(values: Any, connections: int) -> None:
                 seen.append(load(server, RUN, key, values, seconds, connections=connections))
@@ -151,12 +152,14 @@ class Bench:
             points = list(_points(server, threads))
             for thread in threads:
                 thread.join()
+            left_open = server.files
         middle = points[len(points) // 3]
         return {
             f"{self.minutes:g} minutes": {
                 "requests": sum(one.rate for one in seen) * seconds,
                 **{"MB before": before, "MB after a third": middle, "MB after": points[-1]},
                 "MB at most": max(points),
+                **{"open files before": opened, "open files after": left_open},
             }
         }
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from dotenv import dotenv_values
@@ -156,6 +156,12 @@ class Settings(BaseSettings):
         le=1024,
         description="Processes that serve; without Redis rates are divided by it. `endpoints serve --workers`"
         " sets it.",
+    )
+    log: Literal["text", "json"] = Field(
+        "text", description="Form of serving's log lines. `json` has one for every request too."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level of serving's log lines."
     )
     watch: bool = Field(
         False, description="Read definitions again when a file changes. `endpoints serve --reload` sets it."

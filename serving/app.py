@@ -20,6 +20,7 @@ from serving.documents import docs, openapi_all, openapi_one
 from serving.front import Front
 from serving.health import healthz, readyz
 from serving.lane import Lane
+from serving.logs import RequestLog
 from serving.materialize import ask_materialization, show_materialization
 from serving.metrics import metrics
 from serving.problems import HttpProblem, response_of
@@ -33,8 +34,11 @@ class Api(FastAPI):
     """FastAPI, behind a lane on which known answers are sent before any of it runs."""
 
     lane: Lane | None = None
+    request_log: RequestLog | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.request_log is not None and scope["type"] == "http":
+            send = self.request_log.watch(scope, send)
         if self.lane is not None and scope["type"] == "http" and await self.lane.answers(scope, send):
             return
         await super().__call__(scope, receive, send)
@@ -91,6 +95,8 @@ def _lifespan(settings: Settings, open_service: Callable[[Settings], Service]) -
         service = await asyncio.to_thread(open_service, settings)
         app.state.service = service
         app.lane = service.lane
+        if settings.log == "json":
+            app.request_log = RequestLog(lambda name: name in service.loaded.endpoints)
         reloader = app.state.reloader = Reloader(service)
         reloader.start()
         warming = asyncio.create_task(service.pulse.alive())  # the first caller need not wait for it

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -113,8 +114,9 @@ class Assets:
             if at_once is not None:
                 return at_once
         read = partial(self._reader.read, limit=limit, offset=offset, max_rows=limit, count=count)
+        context = copy_context()  # what is logged, is logged under the request's id
         return await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._guarded, manifest, plan, read, manifest, plan, bound
+            self._threads, context.run, partial(self._guarded, manifest, plan, read, manifest, plan, bound)
         )
 
     def _guarded(

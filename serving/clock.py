@@ -8,6 +8,7 @@ that would be made anew.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -20,13 +21,14 @@ class Moment(NamedTuple):
 
 
 class Clock:
-    """Gives the moment. `now` is at most a second behind."""
+    """Gives the moment. `now` is at most a second behind the wall, which may be set forward and back."""
 
-    def __init__(self) -> None:
+    def __init__(self, wall: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._wall = wall
         self._moment = Moment(-1, datetime.min.replace(tzinfo=UTC))
 
     def __call__(self) -> Moment:
         tick = int(time.monotonic())
         if self._moment.tick != tick:
-            self._moment = Moment(tick, datetime.now(UTC))
+            self._moment = Moment(tick, self._wall())
         return self._moment

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.limits import SCOPE, Account
+from serving.logs import correlate
 from serving.problems import response_of
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Front:
             return
         headers = Headers(scope=scope)
         scope["request_id"] = request_id(headers.get("x-request-id", "").encode("latin-1")).decode()
+        correlate(scope["request_id"])
         cors = scope[CORS] = self._cors(headers.get("origin"))
         sender = _Sender(scope, send, cors, by_origin=bool(self.origins))
         if scope["method"] == "OPTIONS":
@@ -66,7 +68,7 @@ class Front:
         try:
             await self.app(scope, receive, sender)
         except Exception as error:
-            log.exception("request %s failed", scope["request_id"])
+            log.exception("a request failed")
             if sender.started:
                 raise  # the connection is torn down: never a well-formed short body
             await response_of(error)(scope, receive, sender)

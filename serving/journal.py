@@ -5,6 +5,7 @@
 A line outlives this process as soon as it is in the file, so that only a machine that dies loses more than
 the last quarter of a second: at most five. A journal stays where it is while the store is away; whoever
 runs next in the same folder sends it. It is sent under its own name, so sending it twice is sending it once.
+While the disk takes nothing, runs wait in memory, as many as the queue holds, and go to the lake from there.
 A process holds a lock (flock) on the journal that it writes, and whoever sends one holds it too.
 """
 
@@ -18,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 from typing import IO
 
@@ -55,7 +57,8 @@ class Journal:
         self._send_every = send_every
         self._queue: deque[RunRecord] = deque()
         self._lock = threading.Lock()  # of the file that is being written
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
+        self._unwritten: list[RunRecord] = []  # that the disk has not taken
         self._rows, self._opened_at = 0, 0.0
         self._stop = threading.Event()
         self._threads = [
@@ -86,15 +89,30 @@ class Journal:
         """Put what waits into the file, now."""
         with self._lock:
             runs = [self._queue.popleft() for _ in range(len(self._queue))]
+            self._watch(runs)
+            runs = [*self._unwritten, *runs]
             if not runs:
                 return
-            self._watch(runs)
             try:
                 self._append(runs)
             except OSError as error:  # the disk is full, or the folder is gone
-                self.dropped += len(runs)
-                log.error("%d runs could not be kept: %s", len(runs), error)
-                self._file = None
+                self._abandon_file()
+                if not self._unwritten:
+                    log.error("the disk takes no usage, which goes on in memory: %s", error.strerror)
+                self._keep_in_memory(runs)
+            else:
+                self._unwritten = []
+
+    def _keep_in_memory(self, runs: list[RunRecord]) -> None:
+        self._unwritten = runs[-QUEUE_ROWS:]
+        self.dropped += len(runs) - len(self._unwritten)
+
+    def _abandon_file(self) -> None:
+        """What a full disk has taken of it is sent; the rest is still in memory."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
 
     def _append(self, runs: list[RunRecord]) -> None:
         if self._file is None:
@@ -103,16 +121,27 @@ class Journal:
                 log.warning("usage waits for the lake in more than %d bytes: it is dropped", self._most_bytes)
                 return
             self._file, self._rows, self._opened_at = self._open(), 0, time.monotonic()
-        self._file.write(b"".join(orjson.dumps([*run]) + b"\n" for run in runs))
-        self._file.flush()
+        self._write_whole(self._file, b"".join(orjson.dumps([*run]) + b"\n" for run in runs))
         self._rows += len(runs)
 
-    def _open(self) -> IO[bytes]:
+    @staticmethod
+    def _write_whole(file: FileIO, lines: bytes) -> None:
+        """All lines or, on a disk that is full, none: a line must not be sent twice. OSError."""
+        begun, rest = file.tell(), memoryview(lines)
+        try:
+            while rest:
+                rest = rest[file.write(rest) or 0 :]
+        except OSError:
+            file.truncate(begun)
+            file.seek(begun)
+            raise
+
+    def _open(self) -> FileIO:
         """A new file that is ours: between its making and our lock another may have taken it to send."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         while True:
-            path = self._folder / f"{time.time_ns():x}-{os.getpid()}-{os.urandom(4).hex()}{_SUFFIX}"
-            file = path.open("xb")
+            path = self._folder / f"{_name()}{_SUFFIX}"
+            file = path.open("xb", buffering=0)
             fcntl.flock(file, fcntl.LOCK_EX)
             if path.exists():
                 return file
@@ -151,18 +180,45 @@ class Journal:
         self._send_all()
 
     def _send_all(self) -> bool:
-        """Send every journal that nobody writes; False where the store does not take them."""
+        """Send what waits; False where the store does not take it, or the disk does not let go of it."""
+        try:
+            return self._send_unwritten() and self._send_journals()
+        except OSError as error:
+            log.warning("usage waits on a disk that fails: %s", error.strerror)
+            return False
+
+    def _send_unwritten(self) -> bool:
+        """Send what only memory holds."""
+        with self._lock:
+            runs, self._unwritten = self._unwritten, []
+        if not runs:
+            return True
+        try:
+            write(self._store, _name(), runs)
+        except LakeError as error:
+            log.warning("usage cannot be sent, and waits in memory: %s", error)
+            with self._lock:
+                self._keep_in_memory([*runs, *self._unwritten])
+            return False
+        return True
+
+    def _send_journals(self) -> bool:
+        """Send every journal that nobody writes."""
         for path in self._journals():
             with _held(path) as file:
                 if file is None:
                     continue
                 try:
                     write(self._store, path.name.removesuffix(_SUFFIX), list(_runs(file)))
-                except (LakeError, OSError) as error:
+                except LakeError as error:
                     log.warning("usage cannot be sent, and waits on the disk: %s", error)
                     return False
                 path.unlink(missing_ok=True)
         return True
+
+
+def _name() -> str:
+    return f"{time.time_ns():x}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def _runs(lines: IO[bytes]) -> Iterator[RunRecord]:

@@ -26,11 +26,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from endpoints.errors import QueryCancelled
+from endpoints.errors import QueryCancelled, QueryTimeout
 from endpoints.rows import Rows
 from endpoints.spool import Spool, digest
 from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
 from serving.breaker import Breakers
+from serving.logs import told
 from serving.problems import LiveQueueFull
 from serving.shared import SharedRuns
 
@@ -59,6 +60,12 @@ class Question:
     fresh: bool  # a result from before it was asked will not do
     pay: Callable[[], Awaitable[None]]
 
+    @property
+    def longest(self) -> float | None:
+        """Seconds that a caller may have to wait at all: the queue, the query, and some grace."""
+        timeout = self.caps.timeout
+        return None if timeout is None else (self.queue_for + timeout).total_seconds() + GRACE
+
 
 @dataclass(frozen=True, slots=True)
 class LiveRows:
@@ -79,6 +86,9 @@ class LiveRows:
     def left(self, at: float | None = None) -> float:
         """Seconds for which it may still be reused."""
         return self.keep_for.total_seconds() - self.age(at)
+
+
+GRACE = 3.0  # seconds that a server may take longer than the query was given, before nobody waits for it
 
 
 class Slow(Exception):
@@ -167,8 +177,9 @@ class LiveRuns:
         """Rows for `question`, from a run that is under way or from a new one.
 
         With `patience`, raises Slow when it is over and lets the run end for the cache. Else raises what
-        `pay` does, BreakerOpen, LiveQueueFull, WarehouseError, UnsupportedType. A caller that is cancelled
-        leaves; the last to leave stops the query.
+        `pay` does, BreakerOpen, LiveQueueFull, WarehouseError, UnsupportedType; QueryTimeout too where a run
+        that has had all its time does not end. A caller that is cancelled leaves; the last to leave stops
+        the query.
         """
         run = self._runs.get(question.key)
         self.joined += run is not None
@@ -179,8 +190,10 @@ class LiveRuns:
             run = self._runs.get(question.key) or self._start(question)  # another may have been quicker
         run.callers += 1
         try:
-            seconds = None if patience is None else patience.total_seconds()
+            seconds = question.longest if patience is None else patience.total_seconds()
             done, _ = await asyncio.wait({run.task}, timeout=seconds)
+            if not done and patience is None:  # connected, and not a word
+                raise QueryTimeout("the warehouse did not answer in time")
             if not done:
                 run.wanted = True
                 raise Slow
@@ -215,7 +228,7 @@ class LiveRuns:
         error = QueryCancelled("the run was") if run.task.cancelled() else run.task.exception()
         self.breakers.ended(question.version, error)
         if error is not None and not run.task.cancelled():
-            log.warning("live query %s failed: %s", run.query.id, error)
+            log.warning("live query %s failed: %s", run.query.id, told(error))
 
     def _abandon(self, run: _Run) -> None:
         """Stop a run that nobody waits for; whoever asks the same now starts another."""

@@ -64,6 +64,7 @@ from serving.front import CORS
 from serving.lane import REFUSED, Known
 from serving.live import Key, LiveRows, Question, Slow
 from serving.loaded import Served
+from serving.logs import correlate, told
 from serving.problems import (
     BreakerOpen,
     HttpProblem,
@@ -152,7 +153,7 @@ async def _answer_or_problem(service: Service, request: Request, trail: Trail) -
         return await _answer(service, request, trail)
     except Exception as error:
         if not isinstance(error, EndpointsError):
-            log.exception("request %s failed", request.scope["request_id"])
+            log.exception("a run failed")
         response = response_of(error)
         return Answer(response.status_code, list(response.raw_headers), bytes(response.body))
 
@@ -175,7 +176,7 @@ async def _answer(service: Service, request: Request, trail: Trail) -> Answer:
             decision = await _after_corruption(service, wanted, decision, error)
         except Unservable as error:
             level = logging.DEBUG if isinstance(error, Unaligned) else logging.WARNING
-            log.log(level, "%s: not answered from its asset: %s", served.version.key, error)
+            log.log(level, "%s: not answered from its asset: %s", served.version.key, told(error))
             live = Decision("live", error.reason, decision.standing, decision.manifest)
             decision = _live_unless_never(wanted, live)
     return await _live(service, request, trail, wanted, decision)
@@ -231,6 +232,7 @@ async def _bind(
     asked = call.ask(served.version, wrong)
     if asked.client_query_id is not None and "x-request-id" not in request.headers:
         request.scope["request_id"] = asked.client_query_id
+        correlate(asked.client_query_id)
     timezone = await service.timezone(served.version)
     with gathered(wrong):
         at = moment.now if cursor is None else cursor.bound_at
@@ -472,7 +474,7 @@ async def _live(
     except (Slow, BreakerOpen, LiveQueueFull, LiveRateSpent, WarehouseError, UnsupportedType) as error:
         wanted.timed("live", begun)
         live_error = "slow" if isinstance(error, Slow) else live_error_of(error)
-        log.warning("request %s: %s: live %s", request.scope["request_id"], version.key, live_error)
+        log.warning("%s: live %s", version.key, live_error)
         if not decision.fallback:
             raise
         try:

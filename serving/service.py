@@ -34,6 +34,7 @@ from serving.lane import Lane
 from serving.limits import Limits
 from serving.live import LiveRuns
 from serving.loaded import Loaded
+from serving.logs import told
 from serving.metrics import Metrics, Standings
 from serving.problems import HttpProblem
 from serving.pulse import Pulse
@@ -161,7 +162,7 @@ class Service:
         try:
             return self.columns(version)
         except (WarehouseError, UnsupportedType) as error:
-            log.warning("%s: no columns to describe: %s", version.key, error)
+            log.warning("%s: no columns to describe: %s", version.key, told(error))
             return ()
 
 

@@ -10,9 +10,6 @@ from endpoints.cli.output import messages
 from endpoints.cli.processes import Processes, choose_port, python
 from endpoints.cli.project import read_settings
 
-# Longer than load balancers keep idle connections (mostly 60 s): the side that calls must be the one to close
-# them, or a request meets a connection that is just being closed.
-KEEP_ALIVE_SECONDS = 75
 WATCHING = {"ENDPOINTS_WATCH": "true"}
 
 host_option = click.option("--host", help="Address to listen on. [default: ENDPOINTS_HOST, 127.0.0.1]")
@@ -35,8 +32,7 @@ def serve(host: str | None, port: int | None, workers: int | None, reload: bool)
     workers = workers or settings.workers
     command = serving(host or settings.host, port or settings.port)
     os.chdir(settings.project)
-    environment = {**os.environ, "ENDPOINTS_WORKERS": str(workers)}  # what each has to share rates with
-    environment |= WATCHING if reload else {}
+    environment = {**os.environ, **(WATCHING if reload else {})}
     os.execve(command[0], [*command, "--workers", str(workers)], environment)  # noqa: S606  no shell
 
 
@@ -70,11 +66,8 @@ def dev(host: str | None, port: int | None, dagster_port: int | None) -> None:
 
 
 def serving(host: str, port: int) -> list[str]:
-    """The command line of the API. It writes no access log: query strings hold the values of variables."""
-    options = ["--host", host, "--port", str(port), "--no-access-log", "--no-server-header"]
-    options += ["--timeout-keep-alive", str(KEEP_ALIVE_SECONDS)]
-    options += ["--http", "serving.protocol:BoundedHttp", "--ws", "none"]
-    return python("-m", "uvicorn", "serving.app:create_app", "--factory", *options)
+    """The command line of the API."""
+    return python("-m", "serving", "--host", host, "--port", str(port))
 
 
 def dagster(host: str, port: int) -> list[str]:

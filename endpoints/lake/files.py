@@ -11,10 +11,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from endpoints.errors import Corrupt, MissingFile
+from endpoints.errors import Corrupt, MissingFile, StoreUnavailable
 from endpoints.lake.layout import version_folder
 from endpoints.lake.manifest import FileEntry
 from endpoints.lake.store import Store
@@ -25,6 +27,12 @@ GRACE_SECONDS = 60.0
 ABANDONED_SECONDS = 3600.0
 # How long a bad object in the store is not fetched again.
 BAD_SECONDS = 60.0
+# Copies under way at once, and how long one more waits: whoever waits holds a thread that could read what is
+# here already. After a store that was that slow or did not answer nobody asks it for a while.
+COPIES_AT_ONCE = 4
+COPY_WAIT_SECONDS = 2.0
+STORE_AWAY_SECONDS = 5.0
+ANSWER_SECONDS = 4.0  # until an object begins to arrive
 _REMEMBERED = 100_000
 _LOCKS = 64
 _CHUNK_BYTES = 2**20
@@ -54,6 +62,9 @@ class FileCache:
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._verdicts: dict[Path, tuple[_Seen, str | None]] = {}
         self._bad: dict[str, tuple[float, str]] = {}
+        self._copying = threading.BoundedSemaphore(COPIES_AT_ONCE)
+        self._asking = ThreadPoolExecutor(2 * COPIES_AT_ONCE, thread_name_prefix="store-ask")
+        self._away_until = float("-inf")
 
     @classmethod
     def open(cls, store: Store, settings: Settings) -> FileCache:
@@ -82,12 +93,30 @@ class FileCache:
         try:
             self._touch(path)
             good = self._checked(path, file) is None
-        except (FileNotFoundError, MissingFile):
+        except (OSError, MissingFile):  # not there, or a disk that cannot tell
             good = False
         if not good:
-            with self._lock(file):
+            with self._place_to_copy(), self._lock(file):
                 self._fetch(key, file, path)
         return path
+
+    @contextmanager
+    def _place_to_copy(self) -> Iterator[None]:
+        """One of the few copies under way. StoreUnavailable where the store is away, or too slow."""
+        if time.monotonic() < self._away_until:
+            raise StoreUnavailable("the store did not answer a moment ago")
+        if not self._copying.acquire(timeout=COPY_WAIT_SECONDS):
+            self._away_until = time.monotonic() + STORE_AWAY_SECONDS
+            raise StoreUnavailable("the store is slow: too many copies of its files are under way")
+        try:
+            yield
+        except StoreUnavailable:
+            self._away_until = time.monotonic() + STORE_AWAY_SECONDS
+            raise
+        except OSError as error:  # of this machine's disk: the object may be good
+            raise StoreUnavailable(f"no copy of a published file can be made here: {error}") from error
+        finally:
+            self._copying.release()
 
     def _touch(self, path: Path) -> None:
         """Marks the copy as used, in its access time; the rest of it stays as it was checked."""
@@ -113,7 +142,7 @@ class FileCache:
         known = self._verdicts.get(path)
         if path.exists() and known == (_look(path, file), None):
             return
-        chunks = self.store.chunks(key)
+        chunks = self._answer(key)
         if chunks is None:
             raise MissingFile(file.path, "is not in the store")
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -130,9 +159,17 @@ class FileCache:
         finally:
             part.unlink(missing_ok=True)
 
+    def _answer(self, key: str) -> Iterator[bytes] | None:
+        """The object in pieces. StoreUnavailable where the store, which retries by itself, takes too long."""
+        asked = self._asking.submit(self.store.chunks, key)
+        try:
+            return asked.result(ANSWER_SECONDS)
+        except TimeoutError:
+            raise StoreUnavailable(f"reading {key}: no answer in {ANSWER_SECONDS:.0f} s") from None
+
     def _refuse_known_bad(self, key: str, file: FileEntry) -> None:
         at, why = self._bad.get(key, (float("-inf"), ""))
-        if self._clock() - at < BAD_SECONDS:
+        if 0 <= self._clock() - at < BAD_SECONDS:  # a clock may be set back
             raise Corrupt(file.path, why)
         self._bad.pop(key, None)
 
@@ -150,7 +187,7 @@ class FileCache:
                 path.unlink(missing_ok=True)
         total = sum(size for _, size, _ in copies) + wanted
         for used, size, path in sorted(copies):
-            if total <= self._budget or now - used < GRACE_SECONDS:
+            if total <= self._budget or 0 <= now - used < GRACE_SECONDS:
                 return
             path.unlink(missing_ok=True)
             total -= size

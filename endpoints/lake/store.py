@@ -87,6 +87,7 @@ class Store:
     def put_new(self, key: str, body: bytes) -> bool:
         """Creates the object; False where one is there already, even if an own lost request made it."""
         with _trouble(f"creating {key}"):
+            self.require_root()  # obstore would make the folder anew, beneath where a disk was mounted
             try:
                 obstore.put(self._raw, key, body, mode="create", use_multipart=False)
             except (AlreadyExistsError, PreconditionError):
@@ -96,6 +97,7 @@ class Store:
     def put(self, key: str, body: bytes) -> None:
         """Creates or overwrites the object, whole or not at all."""
         with _trouble(f"writing {key}"):
+            self.require_root()
             obstore.put(self._raw, key, body, use_multipart=False)
 
     def delete(self, key: str) -> None:
@@ -147,6 +149,7 @@ class Store:
                 yield from self._staged_apart(key)
 
     def _staged_beside(self, target: Path) -> Iterator[Path]:
+        self.require_root()
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = target.with_name(f"{target.name}{STAGING_MARK}{secrets.randbits(32)}")
         try:

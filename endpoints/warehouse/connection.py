@@ -32,6 +32,7 @@ _REVISION_WITH_TEXT_SETTINGS: Final = 54429
 # With no word from the server for so long, not even progress, it is gone.
 _SILENCE: Final = timedelta(minutes=5)
 _GRACE: Final = timedelta(seconds=2)
+_HELLO: Final = timedelta(seconds=5)  # for a server that takes a connection to say so
 _CANCEL_WAIT: Final = timedelta(milliseconds=500)
 # ClickHouse 26.9 remembers which parts of a table a condition matched nowhere, and after a SEMI JOIN, whose
 # filter is made while it runs, remembers it of parts that do match: later queries then lack these rows.
@@ -114,6 +115,7 @@ class Connection(Client):  # type: ignore[misc]
         connection: Connection = cls.from_url(url)
         link = connection.connection
         link.disable_reconnect = True  # a new link would lose what is set below
+        link.connect_timeout = link.send_receive_timeout = _HELLO.total_seconds()  # each query sets its own
         try:
             link.connect()
             connection.timezone = str(link.server_info.timezone)

@@ -13,6 +13,7 @@ from endpoints.lake.manifest import Server
 from endpoints.lake.read import AssetReader
 from endpoints.query.bind import Bound, live_statement
 from endpoints.types import example_value
+from serving.clock import Clock
 
 Serve = Callable[[], httpx.Client]
 OLD = timedelta(hours=5)
@@ -258,3 +259,40 @@ def test_a_bound_within_a_bucket_runs_live(stand, serve: Serve, since, source, r
     assert (body["source"], body["reason"]) == (source, reason)
     assert body["results"][0] == ["click", clicks]
     assert answer.headers.get("x-endpoint-reason") == reason
+
+
+def test_a_wall_clock_that_is_set_forward_and_back(stand, serve: Serve) -> None:
+    """Freshness follows the wall; what is kept, and for how long, does not."""
+    ahead = timedelta()
+    stand.prepare.append(lambda service: setattr(service, "clock", Clock(lambda: datetime.now(UTC) + ahead)))
+    stand.publish("usage@2")
+    client = serve()
+
+    def get(name: str = "usage", **more: str) -> httpx.Response:
+        answer = client.get(f"/endpoints/{name}/run", params={**ACME, **more} if name == "usage" else more)
+        assert answer.status_code == 200, answer.text
+        assert int(answer.headers.get("age", "0")) >= 0
+        return answer
+
+    def source(**more: str) -> tuple[str, str | None]:
+        body = get(**more).json()
+        return body["source"], body["reason"]
+
+    page = get(limit="1").json()
+    assert page["source"] == "asset"
+    assert get("numbers", n="3").json()["is_cached"] is False
+    ahead = timedelta(hours=6)
+    stand.until(lambda: source() == ("live", "stale"))
+    assert get("numbers", n="3").json()["is_cached"] is True, "kept for 60 s, of which none has passed"
+    stand.warehouse.error = WarehouseUnavailable("down")
+    behind = get(refresh="force")
+    assert (behind.json()["source"], behind.headers["x-endpoint-live-error"]) == ("stale", "unavailable")
+    assert int(behind.headers["x-endpoint-data-age"]) >= 6 * 3600
+    ahead = timedelta(hours=-6)
+    stand.until(lambda: source() == ("asset", None))
+    early = get()
+    assert early.headers["x-endpoint-data-age"] == "0"
+    assert "max-age=60," in early.headers["cache-control"]
+    rest = get(cursor=page["nextCursor"]).json()
+    assert page["results"] + rest["results"] == ACME_ROWS, "a cursor of the time before goes on"
+    assert get("numbers", n="3").json()["is_cached"] is True

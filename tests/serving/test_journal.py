@@ -182,3 +182,57 @@ def test_metrics(stand, serve: Serve) -> None:
     assert float(values["endpoints_unauthenticated_requests_total"]) == 1
     narrow = stand.keys.create("narrow", scopes=("read",), endpoints=("usage",))[1]
     assert serve(narrow).get("/metrics").status_code == 403
+
+
+def test_a_folder_that_cannot_be_made_costs_nothing(store: Flaky, tmp_path: Path) -> None:
+    (tmp_path / "usage").write_text("a file where the folder should be")
+    ours = journal(store, tmp_path)
+    for n in range(3):
+        ours.record(run(n))
+    until(lambda: kept(store) == [0, 1, 2])
+    store.down = True
+    ours.record(run(3))
+    time.sleep(0.6)
+    store.down = False
+    ours.stop()
+    assert kept(store) == [0, 1, 2, 3], "what memory held goes when the process ends"
+    assert ours.dropped == 0
+
+
+FULL_DISK = """
+import resource, signal, sys, time
+from pathlib import Path
+from endpoints.lake.store import Store
+from serving.journal import Journal
+from tests_run import run
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+class Away(Store):
+    def put(self, key, body):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        super().put(key, body)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+ours = Journal(Away(sys.argv[1]), Path(sys.argv[2]), most_bytes=2**20, send_every=0.1)
+for n in range(50):
+    ours.record(run(n))
+    if n % 10 == 9:
+        ours.drain()
+ours.start()
+time.sleep(1)
+ours.stop()
+print(ours.dropped)
+"""
+
+
+def test_a_full_disk_loses_nothing_and_doubles_nothing(store: Flaky, tmp_path: Path) -> None:
+    (tmp_path / "tests_run.py").write_text(
+        "import time\nfrom endpoints.usage import RunRecord\n"
+        "def run(n): return RunRecord(time.time(),'usage',1,'k1','live',None,200,0.1,n,9,False)\n"
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]),
+    }
+    command = [sys.executable, "-c", FULL_DISK, f"file://{tmp_path / 'lake'}", str(tmp_path / "usage")]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout == "0\n", ended.stderr
+    assert kept(store) == list(range(50))
