@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,8 +49,18 @@ def deployed(
                 time.sleep(0.1)
         yield running
     finally:
-        running.kill()
+        for one in _family(running):  # workers outlive a parent that is killed, and hold the pipe
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
         running.communicate()
+
+
+def _family(running: subprocess.Popen[str]) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(running.pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def define(project: Path, name: str, sql: str, yaml: str = "current: 1\nversions: {1: {}}\n") -> None:
