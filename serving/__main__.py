@@ -19,6 +19,9 @@ from serving.workers import serve
 # them, or a request meets a connection that is just being closed.
 KEEP_ALIVE_SECONDS = 75
 SHUTDOWN_SECONDS = 30  # for answers that are under way
+# A worker that does not answer the parent for so long is killed. uvicorn's 5 s ended good ones on a machine
+# that had no processor to spare.
+STARVED_SECONDS = 30
 
 
 def main() -> int:
@@ -52,6 +55,7 @@ def main() -> int:
             ws="none",
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            timeout_worker_healthcheck=STARVED_SECONDS,
         )
     )
     return 0

@@ -44,7 +44,7 @@ def workers_of(parent: subprocess.Popen[str]) -> list[int]:
     return sorted(
         child.pid
         for child in psutil.Process(parent.pid).children()
-        if "spawn_main" in " ".join(child.cmdline())
+        if child.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(child.cmdline())
     )
 
 
