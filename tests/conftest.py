@@ -18,6 +18,11 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import settings
+
+# No test is a matter of time: examples take as long as a busy machine lets them.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 _buckets = itertools.count(1)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from endpoints.query.plan.edits import Edits
-from endpoints.query.plan.functions import reproducible
+from endpoints.query.plan.functions import Merging, merging, reproducible
 from endpoints.query.plan.select import Item, Select, Source, Span
 from endpoints.query.plan.terms import terms
 
@@ -73,16 +73,19 @@ def reads_in_order(select: Select) -> bool:
 def misses_order(source: Source, in_order: bool) -> bool:
     """Some aggregate's answer hangs on an order that stored rows no longer have: `any` and the like over rows
     that a subquery orders (`in_order`), or of a window that has no order itself. Over rows in no order they
-    are live's own: `endpoints plan` names them.
+    are live's own: `endpoints plan` names them. Not so `deltaSum` and others that cannot be merged, some of
+    which go from row to row.
     """
     for index, token in enumerate(source.tokens):
-        if reproducible(token.name) or not source.is_op(index + 1, "(") or source.is_op(index - 1, "."):
+        apart = merging(token.name) in (Merging.WRONG, Merging.STATELESS)
+        called = source.is_op(index + 1, "(") and not source.is_op(index - 1, ".")
+        if not called or (reproducible(token.name) and not apart):
             continue
         after = source.pair[index + 1] + 1
         while source.word(after) in ("RESPECT", "IGNORE", "NULLS", "FILTER") or source.is_op(after, "("):
             after = source.pair[after] + 1 if source.is_op(after, "(") else after + 1
         if source.word(after) != "OVER":
-            if in_order:
+            if in_order or apart:
                 return True
         elif not source.is_op(after + 1, "("):
             return True  # a window by name
