@@ -11,8 +11,8 @@ from tests.parity.data import write_tables
 from tests.parity.generate import generate, generate_sliced
 from tests.parity.harness import Bench
 
-SEEDS = range(60)
-PER_TEST = 20
+SEEDS = range(200)
+PER_TEST = 50
 
 
 @pytest.fixture(scope="module")
