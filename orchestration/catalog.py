@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from endpoints.definition import Definitions, Endpoint, Source, Sources, Version
 from endpoints.query.tables import Table, tables
 from orchestration.materialize import NotMaterializable, plan_of
+from orchestration.verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +24,32 @@ class Listed:
     sources: tuple[Source, ...] = ()
 
 
-def catalog(definitions: Definitions) -> tuple[Listed, ...]:
-    """Every version of every endpoint that can serve. Asks neither ClickHouse nor the lake."""
+def catalog(definitions: Definitions, verdicts: Verdicts | None = None) -> tuple[Listed, ...]:
+    """Every version of every endpoint that can serve. Asks neither ClickHouse nor the lake.
+
+    `verdicts`: what was found of their plans before.
+    """
     return tuple(
-        listed(endpoint, version, definitions.sources)
+        listed(endpoint, version, definitions.sources, verdicts)
         for endpoint in definitions.endpoints.values()
         for version in endpoint.versions.values()
     )
 
 
-def listed(endpoint: Endpoint, version: Version, sources: Sources) -> Listed:
+def listed(
+    endpoint: Endpoint, version: Version, sources: Sources, verdicts: Verdicts | None = None
+) -> Listed:
     """One version, as the catalog lists it."""
     reads = tables(version.sql)
+    plan = partial(_live_only, version)
+    live_only = plan() if verdicts is None else verdicts.of(version, plan)
+    return Listed(endpoint, version, live_only, reads, sources.of(reads))
+
+
+def _live_only(version: Version) -> str | None:
+    """Why the version has no asset; None where it has one."""
     try:
         plan_of(version)
     except NotMaterializable as why:
-        return Listed(endpoint, version, str(why), reads, sources.of(reads))
-    return Listed(endpoint, version, None, reads, sources.of(reads))
+        return str(why)
+    return None

@@ -19,6 +19,7 @@ from orchestration.requests import request_sensor
 from orchestration.rollback import rollback_jobs
 from orchestration.schedules import MATERIALIZE, cadence_schedules
 from orchestration.sources import source_assets
+from orchestration.verdicts import Verdicts
 from orchestration.worker import selected_endpoints
 
 
@@ -30,7 +31,10 @@ def compose(settings: Settings, only: Collection[str] | None = None) -> dg.Defin
     definitions = load_project(settings, only=only)
     for problem in definitions.problems:
         dg.get_dagster_logger("endpoints").error(str(problem))
-    versions = catalog(definitions)
+    verdicts = Verdicts(settings.cache_dir)
+    versions = catalog(definitions, verdicts)
+    if only is None:
+        verdicts.keep()
     keeping, keeping_schedules = housekeeping(settings)
     return dg.Definitions(
         assets=[

@@ -120,8 +120,9 @@ def _decided(select: Select, keys: tuple[Span, ...]) -> Decided:
     """The keys' texts; with each that is an alias, the text it stands for, and the other way round."""
     source = select.source
     texts = {source.same(source.unwrap(key)) for key in keys if key}
+    used = _names_of_items(select)
     for item in select.items:
-        if item.alias is None or shadows(select, item):
+        if item.alias is None or item.alias in used:
             continue
         written, name = source.same(source.unwrap(item.expression)), (item.alias,)
         if written in texts or name in texts:
@@ -131,11 +132,12 @@ def _decided(select: Select, keys: tuple[Span, ...]) -> Decided:
 
 def shadows(select: Select, item: Item) -> bool:
     """The alias is also a name within some item's expression: the same text then means different things."""
-    return any(item.alias in _names(select.source, other.expression) for other in select.items)
+    return item.alias in _names_of_items(select)
 
 
-def _names(source: Source, span: Span) -> set[str]:
-    return {source.tokens[index].name for index in span} - {""}
+def _names_of_items(select: Select) -> set[str]:
+    tokens = select.source.tokens
+    return {tokens[index].name for item in select.items for index in item.expression} - {""}
 
 
 def _windows(select: Select) -> list[Span]:
