@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Files, not tests, are spread over the cores: fixtures that start servers are made once a file.
-PYTEST_ARGS ?= -n logical --maxprocesses 4 --dist loadfile
+# Files, not tests, are spread over processes: fixtures that start servers are made once a file. More processes
+# than cores, since many tests wait for servers, schedules and the clock.
+PYTEST_ARGS ?= -n 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check parity services bench lock clean
