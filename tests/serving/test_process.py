@@ -155,7 +155,9 @@ def steady_calls(client: httpx.Client) -> Iterator[list[httpx.Response]]:
 @pytest.mark.parametrize("how", ["signal", "watch"])
 def test_definitions_change_and_no_request_is_dropped(project: Path, how: str) -> None:
     port, sql = free_port(), project / "endpoint_defs" / "hello" / "v1.sql"
-    _, key = KeyStore.open(Settings(project=project)).create("me", scopes=("run", "read"))
+    _, key = KeyStore.open(Settings(project=project)).create(
+        "me", scopes=("run", "read"), rate="1000000/minute"
+    )
     variables = {"ENDPOINTS_WATCH": "true"} if how == "watch" else {}
     base = f"http://127.0.0.1:{port}"
     with (
