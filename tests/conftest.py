@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -23,6 +24,10 @@ from hypothesis import settings
 # No test is a matter of time: examples take as long as a busy machine lets them.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# A script's `&` starts its commands with SIGINT ignored. Where it is, Dagster, which treats SIGTERM as
+# SIGINT, ignores both; so would all that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _buckets = itertools.count(1)
 

@@ -20,7 +20,7 @@ from typing import IO
 import click
 
 GRACE = 15.0  # seconds a group has between SIGTERM and SIGKILL
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def python(*arguments: str) -> list[str]:
@@ -76,11 +76,13 @@ class Processes:
     def __init__(self) -> None:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: dict[str, Path] = {}
-        self._handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDING)}
+        self._handlers = {number: signal.getsignal(number) for number in _ENDING}
 
     def __enter__(self) -> Processes:
         for number in _ENDING:  # a closed terminal or a supervisor asks for the same as Ctrl-C
-            if self._handlers[number] is not signal.SIG_IGN:  # as nohup has it
+            # nohup has us outlive the terminal. A script's `&` starts us with SIGINT ignored too, but whoever
+            # sends that means it.
+            if number != signal.SIGHUP or self._handlers[number] is not signal.SIG_IGN:
                 signal.signal(number, _interrupt)
         return self
 

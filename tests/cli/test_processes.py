@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import psutil
@@ -61,18 +63,49 @@ def test_waiting_for_a_server_ends_when_it_does_not_come(tmp_path: Path) -> None
         serve(tmp_path, SLEEP, lambda processes: processes.wait_for("api", lambda: False, seconds=0.2))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_every_way_of_being_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
-    def told(processes: Processes) -> None:
-        threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
-        processes.wait()
+@contextmanager
+def handled(number: signal.Signals, handler: Any) -> Iterator[None]:
+    """What we do on a signal, as whoever started us left it."""
+    before = signal.signal(number, handler)
+    try:
+        yield
+        assert signal.getsignal(number) is handler
+    finally:
+        signal.signal(number, before)
 
-    before = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt):
-        serve(tmp_path, SLEEP, told)
-    assert signal.getsignal(number) is before
+
+def told(number: signal.Signals) -> Callable[[Processes], None]:
+    def wait(processes: Processes) -> None:
+        threading.Timer(0.3, os.kill, (os.getpid(), number)).start()
+        processes.wait_for("api", lambda: False, seconds=10)
+
+    return wait
+
+
+@pytest.mark.parametrize(
+    ("number", "handler"),
+    [
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGINT, signal.SIG_IGN),  # as a script's `&` starts its commands
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGTERM, signal.SIG_IGN),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ],
+)
+def test_every_way_of_being_told_to_end(tmp_path: Path, number: signal.Signals, handler: Any) -> None:
+    with handled(number, handler), pytest.raises(KeyboardInterrupt):
+        serve(tmp_path, SLEEP, told(number))
     left = [child for child in psutil.Process().children() if SLEEP in child.cmdline()]
     assert left == []
+
+
+def test_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+    def closed(processes: Processes) -> None:
+        os.kill(os.getpid(), signal.SIGHUP)
+        processes.check()
+
+    with handled(signal.SIGHUP, signal.SIG_IGN):
+        serve(tmp_path, SLEEP, closed)
 
 
 def test_a_port_that_is_taken() -> None:
