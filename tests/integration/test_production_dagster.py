@@ -22,6 +22,7 @@ from dagster import DagsterRunStatus
 from endpoints.lake.publish import Lake
 from endpoints.settings import load_settings
 from orchestration.retention import purge_runs
+from orchestration.schedules import MATERIALIZE
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 240
@@ -94,10 +95,10 @@ def daemon(project: Path) -> Iterator[Path]:
 
 
 def ended(instance: dg.DagsterInstance, log: Path) -> dg.DagsterRun:
-    """The first run that a schedule has started, once it is over."""
+    """The first scheduled run of an endpoint, once it is over; housekeeping has schedules too."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
-        for run in instance.get_runs():
+        for run in instance.get_runs(dg.RunsFilter(job_name=MATERIALIZE.name)):
             if run.is_finished:
                 return run
         time.sleep(0.5)
