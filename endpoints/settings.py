@@ -223,7 +223,7 @@ class Settings(BaseSettings):
         3,
         ge=0,
         le=100,
-        description="Sets of values for which new assets are compared with the live query; 0: never.",
+        description="Sets of values, at most, for which new assets are compared with live; 0: never.",
     )
     run_lease: Annotated[Duration, Field(ge=timedelta(seconds=1))] = Field(
         timedelta(seconds=60),

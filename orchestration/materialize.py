@@ -410,7 +410,9 @@ class _Run:
         def watch(progress: Progress) -> None:
             self.watch(replace(progress, partition=partition, done=done, asked=asked))
 
+        began = time.monotonic()
         entry, preview, written = self._write(partition, bounds, info, most, watch)
+        took = time.monotonic() - began
         entry, parity = self.upstream.mark(entry), None
         files = FileCache.open(self.lake.store, self.settings)
         checks = check_rows(
@@ -420,7 +422,7 @@ class _Run:
         if self.settings.parity_samples and compared:
             draft = self.attempt.draft(entry, self.server, partition)
             parity = check_parity(
-                self.version, self.plan, draft, self.warehouse, self.lake, self.settings, bounds
+                self.version, self.plan, draft, self.warehouse, self.lake, self.settings, bounds, took=took
             )
         return _Made(entry, preview, parity, written)
 

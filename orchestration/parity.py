@@ -42,6 +42,10 @@ from endpoints.warehouse.protocol import Caps, Statement, Warehouse
 from orchestration.sampling import samples
 
 SECONDS = 30.0
+FREE_SECONDS = 0.5
+SHARE = 0.1
+"""Comparing goes on after its first answer until it has taken `FREE_SECONDS`, and this share of the time that
+the asset's rows took: a check on ClickHouse's work must not be a burden of the same size."""
 MOST_ROWS = 10_000
 """Rows of one answer that are compared."""
 MOST_SCANNED = 5_000_000
@@ -90,11 +94,13 @@ def check_parity(
     lake: Lake,
     settings: Settings,
     bounds: Bounds,
+    *,
+    took: float,
 ) -> Parity:
     """Compare some answers from an asset, published or not, with live ones. ParityBreach where one differs.
 
-    The asset is one partition, and `bounds` are its slice's, or all there is, and `bounds` are empty.
-    Trouble of the warehouse ends the check, not the run. Raises Corrupt or StoreUnavailable where the
+    The asset is one partition, and `bounds` are its slice's, or all there is, and `bounds` are empty. `took`
+    is how many seconds its rows took. Trouble of the warehouse ends the check, not the run. Raises Corrupt or StoreUnavailable where the
     asset's own files cannot be read.
     """
     unknown = changing(version.sql, plan.floats)
@@ -107,7 +113,7 @@ def check_parity(
         check = _Check(version, plan, manifest, warehouse, reader, finisher, files, without, bounds)
         now = _only(manifest)[1].as_of
         for bound in samples(version, plan, manifest, files, settings.parity_samples, now):
-            if not check.run(bound):
+            if not check.run(bound) or check.seconds > max(FREE_SECONDS, took * SHARE):
                 break
     return check.found
 
@@ -153,8 +159,13 @@ class _Check:
         self._which = (version.endpoint, version.number)
         self._page = min(version.limits.max_rows, MOST_ROWS)
         self._ordered = _has_total_order(version, plan, manifest.server.version) and not without
-        self._until = time.monotonic() + SECONDS
+        self._began = time.monotonic()
         self.found = Parity()
+
+    @property
+    def seconds(self) -> float:
+        """How long the check has taken."""
+        return time.monotonic() - self._began
 
     def run(self, bound: Bound) -> bool:
         """Compare for these values; False where no more should be asked of the warehouse."""
@@ -167,7 +178,7 @@ class _Check:
             self.found.not_compared.append(f"the asset: {error.reason}")
         except WarehouseError as error:
             self.found.not_compared.append(f"the live query: {type(error).__name__}")
-        return time.monotonic() < self._until
+        return self.seconds < SECONDS
 
     def _compare(self, bound: Bound) -> None:
         asset, live = self._from(self._reader, self._manifest, bound), self._live(bound)
@@ -272,7 +283,7 @@ class _Check:
         return Statement(sql, {**values, **self._bounds})
 
     def _timeout(self) -> timedelta:
-        left = timedelta(seconds=max(1.0, self._until - time.monotonic()))
+        left = timedelta(seconds=max(1.0, SECONDS - self.seconds))
         return min(self._version.limits.timeout, left)
 
     def _shown(self, bound: Bound) -> dict[str, object]:

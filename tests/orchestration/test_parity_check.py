@@ -16,6 +16,7 @@ from endpoints.lake.manifest import UNPARTITIONED
 from endpoints.query.plan import Plan, check_plan
 from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
 from orchestration import materialize as path
+from orchestration import parity as checking
 from orchestration.assets import asset_key
 from orchestration.checks import PARITY_CHECK
 from orchestration.definitions import compose
@@ -36,6 +37,12 @@ ORDER BY total DESC
 """
 FILTERED = "FROM sales WHERE shop = {shop:String} AND item = {item:String}"
 ITEM = {"item": {"optional": True}}
+
+
+@pytest.fixture(autouse=True)
+def at_leisure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine compares as many answers as an idle one."""
+    monkeypatch.setattr(checking, "FREE_SECONDS", 60.0)
 
 
 @pytest.fixture
@@ -81,6 +88,18 @@ def test_right_assets_pass(
     assert (found.moved, found.not_compared) == (0, [])
     assert min(same, 2) <= found.same <= same, "rows drawn may ask for the same values"
     assert found.outcome == "same"
+
+
+def test_comparing_takes_a_share_of_what_making_took(
+    many: Project, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sql = "SELECT item, count() AS n FROM sales WHERE shop = {shop:String} GROUP BY item"
+    monkeypatch.setattr(checking, "FREE_SECONDS", 0.0)
+    assert parity(many, warehouse, sql).same in (1, 2), "one always; another one where that was quick"
+    monkeypatch.setattr(checking, "SHARE", 0.0)
+    assert parity(many, warehouse, sql).same == 1
+    monkeypatch.setattr(checking, "SHARE", 1000.0)
+    assert parity(many, warehouse, sql).same > 1
 
 
 def test_values_that_no_caller_may_send_are_not_asked_for(many: Project, warehouse: Warehouse) -> None:
