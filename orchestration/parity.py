@@ -100,8 +100,8 @@ def check_parity(
     """Compare some answers from an asset, published or not, with live ones. ParityBreach where one differs.
 
     The asset is one partition, and `bounds` are its slice's, or all there is, and `bounds` are empty. `took`
-    is how many seconds its rows took. Trouble of the warehouse ends the check, not the run. Raises Corrupt or StoreUnavailable where the
-    asset's own files cannot be read.
+    is how many seconds its rows took. Trouble of the warehouse ends the check, not the run. Raises Corrupt or
+    StoreUnavailable where the asset's own files cannot be read.
     """
     unknown = changing(version.sql, plan.floats)
     if why := _unsuited(plan, manifest, lake, unknown):

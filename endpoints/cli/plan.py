@@ -55,18 +55,9 @@ def plan(target: str, connect: bool, measure: bool, as_json: bool) -> None:
 
 def _rebuild(settings: Settings, version: Version) -> str | None:
     """What is published of another definition; None also where the lake cannot be asked."""
-    from endpoints.errors import LakeError
-    from endpoints.lake.publish import Lake
-    from endpoints.rebuilding import rebuilding
+    from endpoints.rebuilding import rebuilds
 
-    folder = settings.lake_url.removeprefix("file://")
-    if version.materialize is None or (folder != settings.lake_url and not Path(folder).exists()):
-        return None  # showing a plan makes no lake
-    try:
-        head = Lake.open(settings, probe=False).head(version.endpoint, version.number)
-    except LakeError:
-        return None
-    return rebuilding(version, head, datetime.now(UTC))
+    return rebuilds(settings, [version], datetime.now(UTC)).said.get(version.key)
 
 
 def _read(version: Version) -> Described:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 def validate(connect: bool, as_json: bool) -> None:
     """Check every definition.
 
-    Needs no ClickHouse, unless --connect is given: then each query is described (not run) there. The exit
-    status is 1 where there is a problem.
+    Needs no ClickHouse, unless --connect is given: then each query is described (not run) there. Where the
+    lake can be read, notes tell what changed definitions will have made again. The exit status is 1 where
+    there is a problem; notes are none.
 
     \b
     endpoints validate
@@ -41,6 +43,7 @@ def validate(connect: bool, as_json: bool) -> None:
     if connect:
         problems += ask_clickhouse(settings, versions)
         problems += ask_sources(settings, definitions.sources)
+    notes = list(ask_lake(settings, versions))
     count = len({*definitions.endpoints, *definitions.broken})
     if as_json:
         print_json(
@@ -49,11 +52,38 @@ def validate(connect: bool, as_json: bool) -> None:
                 "endpoints": count,
                 "versions": len(versions),
                 "problems": [_as_dict(problem) for problem in problems],
+                **({"notes": [_as_dict(note) for note in notes]} if notes else {}),
             }
         )
     else:
-        _show(problems, f"{count} endpoints, {len(versions)} versions")
+        _show(problems, notes, f"{count} endpoints, {len(versions)} versions")
     raise SystemExit(1 if problems else 0)
+
+
+def ask_lake(settings: Settings, versions: Sequence[Version]) -> Iterator[Problem]:
+    """What is published and not of the versions' definitions any more. A lake that does not answer is a
+    note of its own, since whoever validates may have no access to it.
+    """
+    from endpoints.rebuilding import rebuilds
+
+    found, folder = rebuilds(settings, versions, datetime.now(UTC)), settings.defs.name
+    for version in versions:
+        if version.key in found.said:
+            again = "backfill" if version.materialize and version.materialize.partitions else "materialize"
+            yield Problem(
+                f"{folder}/{version.endpoint}/endpoint.yaml",
+                version.line,
+                "rebuild",
+                f"{version.key}: {found.said[version.key]}",
+                f"Until then calls are not answered from them. `endpoints {again} {version.key}` makes them "
+                "now; with the definition of before nothing changes.",
+            )
+    if found.unread:
+        why = f" ({found.why})" if found.why else ""
+        message = f"The lake did not tell of {found.unread:,} versions in time{why}."
+        yield Problem(
+            folder, 1, "lake_unread", message, "`endpoints status` asks it for as long as it takes."
+        )
 
 
 def ask_clickhouse(settings: Settings, versions: Sequence[Version]) -> Iterator[Problem]:
@@ -126,12 +156,13 @@ def _as_dict(problem: Problem) -> dict[str, str | int]:
     return {name: getattr(problem, name) for name in ("file", "line", "code", "message", "fix")}
 
 
-def _show(problems: Sequence[Problem], checked: str) -> None:
+def _show(problems: Sequence[Problem], notes: Sequence[Problem], checked: str) -> None:
     say = messages()
-    for problem in problems:
-        click.echo(f"{problem.file}:{problem.line}: {problem.message} [{problem.code}]")
-        if problem.fix:
-            click.echo(f"    {problem.fix}")
+    for kind, found in (("", problems), ("note: ", notes)):
+        for one in found:
+            click.echo(f"{one.file}:{one.line}: {kind}{one.message} [{one.code}]")
+            if one.fix:
+                click.echo(f"    {one.fix}")
     say.print(
         f"[red]{len(problems)} problems[/] in {checked}." if problems else f"[green]Good[/]: {checked}."
     )

@@ -73,9 +73,12 @@ class Lake:
         self.store = store
 
     @classmethod
-    def open(cls, settings: Settings, *, probe: bool = True) -> Lake:
-        """The lake of the settings. `probe` makes sure that publishing is safe there: StoreUnsafe."""
-        store = Store.open(settings.lake_url, settings)
+    def open(cls, settings: Settings, *, probe: bool = True, patient: bool = True) -> Lake:
+        """The lake of the settings. `probe` makes sure that publishing is safe there: StoreUnsafe.
+
+        `patient` is as of Store.
+        """
+        store = Store.open(settings.lake_url, settings, patient=patient)
         if probe:
             store.probe()
         return cls(store)

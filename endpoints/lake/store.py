@@ -39,6 +39,9 @@ _RETRY: Any = {
     "retry_timeout": timedelta(seconds=10),
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
 }
+# For what is nice to know, and not worth waiting for.
+_ONE_SECOND: Any = dict.fromkeys(("connect_timeout", "read_timeout", "timeout"), timedelta(seconds=1))
+_NO_RETRY: Any = {**_RETRY, "max_retries": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +55,21 @@ class Listed:
 
 
 class Store:
-    """Objects under one `file://` or `s3://` URL. Missing objects are None; trouble is StoreUnavailable."""
+    """Objects under one `file://` or `s3://` URL. Missing objects are None; trouble is StoreUnavailable.
 
-    def __init__(self, url: str, aws: Mapping[str, str] | None = None) -> None:
+    One that is not `patient` gives up on S3 after a second.
+    """
+
+    def __init__(self, url: str, aws: Mapping[str, str] | None = None, *, patient: bool = True) -> None:
         self.url = url
         self.root = url_folder(url)
-        self._raw = _local(self.root) if self.root else _s3(url, os.environ if aws is None else aws)
+        self._raw = _local(self.root) if self.root else _s3(url, os.environ if aws is None else aws, patient)
 
     @classmethod
-    def open(cls, url: str, settings: Settings) -> Store:
+    def open(cls, url: str, settings: Settings, *, patient: bool = True) -> Store:
         """The store at a URL of the settings, with their credentials."""
-        return cls(url, {name: value.get_secret_value() for name, value in settings.aws.items()})
+        aws = {name: value.get_secret_value() for name, value in settings.aws.items()}
+        return cls(url, aws, patient=patient)
 
     @property
     def shared(self) -> bool:
@@ -201,15 +208,16 @@ def _local(root: Path) -> LocalStore:
         return LocalStore(root, mkdir=True)
 
 
-def _s3(url: str, aws: Mapping[str, str]) -> S3Store:
+def _s3(url: str, aws: Mapping[str, str], patient: bool) -> S3Store:
     """obstore reads AWS_* from the environment; `aws` adds those of `.env`."""
     config: Any = {name.lower(): value for name, value in aws.items() if name in _S3_VARIABLES}
     endpoint = aws.get("AWS_ENDPOINT_URL_S3") or aws.get("AWS_ENDPOINT_URL", "")
     if endpoint:
         config["aws_endpoint"] = endpoint
-    client: Any = {**_CLIENT, "allow_http": endpoint.startswith("http://")}
+    client: Any = {**(_CLIENT if patient else _ONE_SECOND), "allow_http": endpoint.startswith("http://")}
+    retry = _RETRY if patient else _NO_RETRY
     with _trouble(f"opening {url}"):
-        return S3Store.from_url(url, config=config, client_options=client, retry_config=_RETRY)
+        return S3Store.from_url(url, config=config, client_options=client, retry_config=retry)
 
 
 _S3_VARIABLES = frozenset(

@@ -261,7 +261,7 @@ def test_partitions_that_no_longer_exist_are_dropped_and_named(sliced: Project, 
     said = rebuilding(version, head(sliced), NOW)
     assert said == (
         f"4 partitions ({DAYS[2]} … {DAYS[5]}) of another definition will be made again; "
-        f"2 partitions ({DAYS[0]} … {DAYS[1]}) that no longer exist will be dropped with the next run."
+        f"2 partitions ({DAYS[0]} … {DAYS[1]}) will be dropped with the next run."
     )
     assert standing(version, head(sliced), NOW).state == Missing(changed=True)
     run(sliced, warehouse, DAYS[2:], "run-2")
