@@ -131,6 +131,17 @@ def route(version: Version, standing: Standing) -> Route:
     return FromAssetStale() if standing.usable else Refuse()
 
 
+def may_stand_in_at_once(version: Version, standing: Standing, now: datetime) -> bool:
+    """Whether an asset that keeps its promise no longer may answer while a live run makes something newer.
+
+    As RFC 5861 has it for caches: for `stale_while_revalidate` past its freshness.
+    """
+    window, refreshed = version.stale_while_revalidate, standing.last_refresh
+    if not window or not standing.usable or refreshed is None:
+        return False
+    return now - refreshed <= version.freshness + window
+
+
 def standing(
     version: Version, manifest: Manifest | None, now: datetime, partitions: Collection[str] | None = None
 ) -> Standing:

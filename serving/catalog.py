@@ -97,6 +97,7 @@ def _version(service: Service, served: Served) -> Json:
         "unservable": list(served.refused),
         "freshness_seconds": int(version.freshness.total_seconds()),
         "cache_seconds": int(version.cache.total_seconds()),
+        "stale_while_revalidate_seconds": int(version.stale_while_revalidate.total_seconds()),
         "live_when": sorted(version.live_when),
         "max_rows": version.limits.max_rows,
         "deprecated": version.deprecated.isoformat() if version.deprecated else None,

@@ -56,6 +56,7 @@ class Question:
     offset: int
     count: Statement | None
     keep_for: timedelta
+    lapses_for: timedelta  # how much longer it may be shown, while a new one is made
     queue_for: timedelta
     fresh: bool  # a result from before it was asked will not do
     pay: Callable[[], Awaitable[None]]
@@ -77,6 +78,7 @@ class LiveRows:
     digest: str
     ended: float  # monotonic seconds
     keep_for: timedelta
+    lapses_for: timedelta
     reused: bool = False  # another replica had it already
 
     def age(self, at: float | None = None) -> float:
@@ -86,6 +88,11 @@ class LiveRows:
     def left(self, at: float | None = None) -> float:
         """Seconds for which it may still be reused."""
         return self.keep_for.total_seconds() - self.age(at)
+
+    @property
+    def shown_for(self) -> float:
+        """Seconds for which it may still be shown at all."""
+        return self.left() + self.lapses_for.total_seconds()
 
 
 GRACE = 3.0  # seconds that a server may take longer than the query was given, before nobody waits for it
@@ -171,7 +178,13 @@ class LiveRuns:
 
     def kept(self, key: Key) -> LiveRows | None:
         """A result that may still be reused."""
-        return self._kept.get(key)
+        found = self._kept.get(key)
+        return found if found is not None and found.left() > 0 else None
+
+    def lapsed(self, key: Key) -> LiveRows | None:
+        """A result that may be shown only while a new one is made."""
+        found = self._kept.get(key)
+        return found if found is not None and found.left() <= 0 else None
 
     async def fetch(self, question: Question, *, patience: timedelta | None = None) -> LiveRows:
         """Rows for `question`, from a run that is under way or from a new one.
@@ -287,7 +300,7 @@ class LiveRuns:
         if question.count is not None:
             rows = replace(rows, total=self._count(question.count, question.caps, query))
         ended = time.monotonic()
-        return LiveRows(rows, query.id, started, digest(rows), ended, question.keep_for)
+        return LiveRows(rows, query.id, started, digest(rows), ended, question.keep_for, question.lapses_for)
 
     def _count(self, statement: Statement, caps: Caps, query: _Query) -> int:
         with self._warehouse.run(statement, caps, query_id=f"{query.id}-count") as result:
@@ -304,7 +317,7 @@ def _part(batch: pa.RecordBatch, first: int, end: int) -> pa.RecordBatch:
 
 
 class _Kept:
-    """Results that may be reused, newest use last, within a budget of bytes."""
+    """Results that may be shown, newest use last, within a budget of bytes."""
 
     def __init__(self, budget: int) -> None:
         self._budget, self._bytes = budget, 0
@@ -314,7 +327,7 @@ class _Kept:
         found = self._results.get(key)
         if found is None:
             return None
-        if found.left() <= 0:
+        if found.shown_for <= 0:
             self._drop(key)
             return None
         self._results.move_to_end(key)
@@ -322,7 +335,7 @@ class _Kept:
 
     def put(self, key: Key, answer: LiveRows) -> None:
         self._drop(key)
-        if answer.left() <= 0 or answer.rows.table.nbytes > self._budget:
+        if answer.shown_for <= 0 or answer.rows.table.nbytes > self._budget:
             return
         self._results[key] = answer
         self._bytes += answer.rows.table.nbytes

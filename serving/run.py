@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from time import perf_counter
 from typing import TypeVar
@@ -307,7 +308,7 @@ async def _asset(
     """Answer from the published files. Raises Corrupt, StoreUnavailable, Unservable."""
     facts = asset_facts(wanted, decision, live_error)
     if (known := _known(service, request, trail, wanted, facts)) is not None:
-        if live_error is None:
+        if decision.source != "live":
             _learn(service, request, wanted, decision, known)
         return known
     manifest, plan = decision.manifest, wanted.served.plan
@@ -461,20 +462,22 @@ async def _after_corruption(
 async def _live(
     service: Service, request: Request, trail: Trail, wanted: Wanted, decision: Decision
 ) -> Answer:
-    """Answer from ClickHouse, or from the older asset where ClickHouse is slow or fails and there is one."""
-    version, question = wanted.served.version, _question(service, request, wanted, decision)
-    if wanted.asked.refresh == "cache" and (kept := service.live.kept(question.key)) is not None:
-        return await _live_answer(
-            service, request, trail, wanted, decision, (question.key, kept), cached=True
-        )
-    begun = perf_counter()
-    patience = service.settings.live_wait if decision.fallback else None
+    """Answer from ClickHouse, or from what is older where ClickHouse is slow or fails and there is such."""
+    question, lapsed = _question(service, request, wanted, decision), None
+    answer = partial(_live_answer, service, request, trail, wanted, decision)
+    if wanted.asked.refresh == "cache":
+        if (kept := service.live.kept(question.key)) is not None:
+            return await answer((question.key, kept), cached=True)
+        lapsed = service.live.lapsed(question.key)
+    begun, at_once = perf_counter(), lapsed is not None or _at_once(wanted, decision)
+    wait = timedelta(0) if at_once else service.settings.live_wait if decision.fallback else None
     try:
-        live = await _until_gone(request, service.live.fetch(question, patience=patience))
+        live = await _until_gone(request, service.live.fetch(question, patience=wait))
     except (Slow, BreakerOpen, LiveQueueFull, LiveRateSpent, WarehouseError, UnsupportedType) as error:
         wanted.timed("live", begun)
-        live_error = "slow" if isinstance(error, Slow) else live_error_of(error)
-        log.warning("%s: live %s", version.key, live_error)
+        live_error = _live_error(wanted, error, at_once)
+        if lapsed is not None:
+            return await answer((question.key, lapsed), cached=True, live_error=live_error)
         if not decision.fallback:
             raise
         try:
@@ -484,9 +487,23 @@ async def _live(
                 raise error from None
         live = await _until_gone(request, service.live.fetch(question))
     wanted.timed("live", begun)
-    return await _live_answer(
-        service, request, trail, wanted, decision, (question.key, live), cached=live.reused
-    )
+    return await answer((question.key, live), cached=live.reused)
+
+
+def _at_once(wanted: Wanted, decision: Decision) -> bool:
+    """Whether the older asset answers without waiting for the live run at all."""
+    if not decision.fallback or wanted.asked.refresh != "cache":
+        return False
+    return freshness.may_stand_in_at_once(wanted.served.version, decision.standing, wanted.now)
+
+
+def _live_error(wanted: Wanted, error: Exception, at_once: bool) -> str | None:
+    """The word for why there is no live answer; None where nobody waited for it."""
+    if isinstance(error, Slow) and at_once:
+        return None
+    word = "slow" if isinstance(error, Slow) else live_error_of(error)
+    log.warning("%s: live %s", wanted.served.version.key, word)
+    return word
 
 
 async def _live_answer(
@@ -498,10 +515,11 @@ async def _live_answer(
     live: tuple[Key, LiveRows],
     *,
     cached: bool,
+    live_error: str | None = None,
 ) -> Answer:
-    facts = live_facts(wanted, decision, live[1], cached=cached)
+    facts = live_facts(wanted, decision, live[1], cached=cached, live_error=live_error)
     if (known := _known(service, request, trail, wanted, facts)) is not None:
-        if cached:
+        if cached and facts.max_age > 0:
             _learn(service, request, wanted, decision, known, live)
         return known
     trail.cached = cached
@@ -510,7 +528,9 @@ async def _live_answer(
     return await _encoded(service, trail, wanted, facts, live[1].rows)
 
 
-def live_facts(wanted: Wanted, decision: Decision, live: LiveRows, *, cached: bool) -> Facts:
+def live_facts(
+    wanted: Wanted, decision: Decision, live: LiveRows, *, cached: bool, live_error: str | None = None
+) -> Facts:
     """What a live answer says of itself."""
     at = wanted.moment.tick
     return Facts(
@@ -522,6 +542,7 @@ def live_facts(wanted: Wanted, decision: Decision, live: LiveRows, *, cached: bo
         max_age=live.left(at),
         is_cached=cached,
         age=live.age(at),
+        live_error=live_error,
     )
 
 
@@ -538,6 +559,7 @@ def _question(service: Service, request: Request, wanted: Wanted, decision: Deci
         limit=wanted.limit,
         offset=asked.offset,
         keep_for=version.cache,
+        lapses_for=version.stale_while_revalidate,
         queue_for=version.limits.timeout,
         fresh=asked.refresh != "cache",
         pay=partial(service.limits.start_live, request.scope),

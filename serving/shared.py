@@ -177,6 +177,7 @@ def _read(blob: bytes, question: Question, leader: str | None) -> LiveRows | Non
         head["digest"],
         time.monotonic() - max(0.0, time.time() - head["ended"]),
         question.keep_for,
+        question.lapses_for,
     )
     if waited_for:
         return found

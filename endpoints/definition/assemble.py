@@ -179,6 +179,7 @@ class _Assembly:
             lock_fingerprint=combined(parts),
             line=self.document.line(at),
             checks=self._checks(model, at),
+            stale_while_revalidate=self._stale_while_revalidate(model, at),
         )
 
     def _checks(self, model: VersionYaml, at: Path_) -> tuple[Check, ...]:
@@ -216,6 +217,13 @@ class _Assembly:
             fix = "Add `materialize: {schedule: hourly}`, or remove `live_when`."
             self._report((*at, "live_when"), "never_answers", message, fix)
         return frozenset(model.live_when)
+
+    def _stale_while_revalidate(self, model: VersionYaml, at: Path_) -> timedelta:
+        if model.stale_while_revalidate is not None and model.live_when == []:
+            message = "`live_when: []` never runs live: nothing would revalidate what is stale."
+            fix = "Remove `stale_while_revalidate`, or name in `live_when` when to run live."
+            self._report((*at, "stale_while_revalidate"), "never_revalidates", message, fix)
+        return model.stale_while_revalidate or timedelta(0)
 
     def _check_dates(self, model: VersionYaml, at: Path_) -> None:
         if model.deprecated and model.sunset and model.sunset < model.deprecated:

@@ -152,7 +152,7 @@ class Version:
 
     `variables` are in the order of their first use in `sql`. `fingerprint` covers what decides the stored
     rows; `lock_parts` and `lock_fingerprint` what `endpoints lock` freezes. Dates are UTC. `line` is the
-    version's in endpoint.yaml.
+    version's in endpoint.yaml. `stale_while_revalidate`: zero where callers wait for a live run.
     """
 
     endpoint: str
@@ -176,6 +176,7 @@ class Version:
     lock_fingerprint: str
     line: int = 1
     checks: tuple[Check, ...] = ()
+    stale_while_revalidate: timedelta = timedelta(0)
 
     @property
     def key(self) -> str:

@@ -228,6 +228,11 @@ class VersionYaml(Mapped):
     cache: DurationOrZero | None = Field(
         None, description="How long a live result may be used again. Default: freshness."
     )
+    stale_while_revalidate: Duration | None = Field(
+        None,
+        description="For so long past freshness or cache what there is answers at once, while one live run"
+        " makes what the next callers get. Default: callers wait for the live run.",
+    )
     live_when: list[Literal["missing", "stale", "failed", "breached"]] | None = Field(
         None, description="When to run live instead. Default: all four. []: never, 503 instead."
     )
