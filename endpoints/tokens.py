@@ -60,10 +60,20 @@ class Claims:
     """What a good token says. None: it does not narrow that right."""
 
     expires_at: datetime
+    not_before: datetime | None
     subject: str | None
     scopes: frozenset[str] | None
     endpoints: tuple[str, ...] | None
     pins: Mapping[str, str]
+
+    def check(self, now: datetime) -> None:
+        """Raises InvalidToken where its time has gone or has not come, by a wall clock that may be set."""
+        if self.expires_at <= now:
+            raise InvalidToken("expired")
+        if self.expires_at > now + MAX_LIFE:
+            raise InvalidToken("lives longer than 24 hours")
+        if self.not_before is not None and self.not_before > now:
+            raise InvalidToken("not valid yet")
 
 
 def looks_like_token(text: str) -> bool:
@@ -182,21 +192,18 @@ def read_token(text: str, signer: Signer, *, audience: str, now: datetime) -> Cl
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
         raise InvalidToken(type(error).__name__) from None
     expires_at = _time(claims["exp"], "exp")
-    if expires_at <= now:
-        raise InvalidToken("expired")
-    if expires_at > now + MAX_LIFE:
-        raise InvalidToken("lives longer than 24 hours")
-    if "nbf" in claims and _time(claims["nbf"], "nbf") > now:
-        raise InvalidToken("not valid yet")
     if "iat" in claims and expires_at - _time(claims["iat"], "iat") > MAX_LIFE:
         raise InvalidToken("lives longer than 24 hours")
-    return Claims(
+    read = Claims(
         expires_at,
+        _time(claims["nbf"], "nbf") if "nbf" in claims else None,
         _text(claims["sub"], "sub") if "sub" in claims else None,
         frozenset(_names(claims["scopes"], "scopes")) if "scopes" in claims else None,
         _names(claims["endpoints"], "endpoints") if "endpoints" in claims else None,
         _pins(claims.get("pins", {})),
     )
+    read.check(now)
+    return read
 
 
 def _time(value: object, claim: str) -> datetime:

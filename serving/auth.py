@@ -94,8 +94,8 @@ class Tokens(Protocol):
     def start(self) -> None: ...
     def stop(self) -> None: ...
     def key_id(self, text: str) -> tuple[str, str]: ...
-    def remembered(self, text: str) -> tuple[Principal, Principal] | None: ...
-    def check(self, text: str, kid: str, holder: Principal) -> Principal: ...
+    def remembered(self, text: str, now: datetime) -> tuple[Principal, Principal] | None: ...
+    def check(self, text: str, kid: str, holder: Principal, now: datetime) -> Principal: ...
 
 
 def visible_to(globs: Iterable[str]) -> re.Pattern[str]:
@@ -120,8 +120,9 @@ class KeyRing:
         tokens: Tokens | None = None,
         last_used: LastUsed | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self._keys, self._tokens, self._monotonic = keys, tokens, monotonic
+        self._keys, self._tokens, self._monotonic, self.wall = keys, tokens, monotonic, wall
         self._last_used, self._written_at = last_used, monotonic()
         self._used: dict[str, float] = {}  # by key, in Unix seconds
         self._known = _Known({}, frozenset(), float("-inf"))
@@ -180,16 +181,16 @@ class KeyRing:
         credential = _credential(headers, basic)
         if credential is None:
             raise HttpProblem("unauthenticated", headers=_CHALLENGE[basic])
+        now = self.wall()
         try:
             if self._tokens is not None and looks_like_token(credential):
-                principal = await self._bearer(self._tokens, credential)
+                principal = await self._bearer(self._tokens, credential, datetime.fromtimestamp(now, UTC))
             else:
                 principal = await self._owner(credential)
         except (ValueError, InvalidToken) as error:
             if isinstance(error, InvalidToken):
                 log.info("a token is refused: %s", error)
             raise HttpProblem("unauthenticated", headers=_CHALLENGE[basic]) from None
-        now = time.time()
         if principal.expires_at is not None and principal.expires_at.timestamp() <= now:
             raise HttpProblem("unauthenticated", "This key has expired.", headers=_CHALLENGE[basic])
         self._used[principal.id] = now
@@ -197,7 +198,7 @@ class KeyRing:
 
     def holds(self, principal: Principal) -> bool:
         """Whether the principal of a key would be authenticated again; it counts as used. No token's is."""
-        known, now = self._known, time.time()
+        known, now = self._known, self.wall()
         if (known.principals.get(principal.id) or self._late.get(principal.id)) is not principal:
             return False
         if principal.id in known.revoked or self.age > KNOWN_KEYS_LAST:
@@ -216,9 +217,9 @@ class KeyRing:
         self._require_known()
         return principal
 
-    async def _bearer(self, tokens: Tokens, token: str) -> Principal:
+    async def _bearer(self, tokens: Tokens, token: str, now: datetime) -> Principal:
         """Who bears a token. InvalidToken; HttpProblem 403 where it and its key pin different values."""
-        if (remembered := tokens.remembered(token)) is not None:
+        if (remembered := tokens.remembered(token, now)) is not None:
             principal, holder = remembered
             if await self._holder(holder.id) is holder:
                 self._require_known()
@@ -228,7 +229,7 @@ class KeyRing:
         if known is None:
             raise InvalidToken("there is no such key, or it has ended")
         self._require_known()
-        return tokens.check(token, kid, known)
+        return tokens.check(token, kid, known, now)
 
     async def _holder(self, key_id: str) -> Principal | None:
         """The principal of a key that has not been revoked; None where there is none."""

@@ -1,8 +1,8 @@
 """Which tokens are taken, and what their bearers may: the rights of the key behind each, narrowed by it.
 
 The key behind a token is the one that `kid` names, or, for the operator's own signers, `ENDPOINTS_JWKS_KEY`.
-A token that was checked once is remembered until it ends, so that the next request pays for a hash; who holds
-the key is asked anew each time, so that a token dies with its key.
+A token that was checked once is remembered, so that the next request pays for a hash; its times are looked at
+anew each time, since clocks are set, and so is who holds the key: a token dies with its key.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from endpoints import tokens
 from endpoints.keys import is_key_id
@@ -30,6 +30,7 @@ REMEMBERED = 10_000
 @dataclass(frozen=True, slots=True)
 class _Checked:
     principal: Principal
+    claims: Claims
     holder: Principal  # of the key, as it was then
     kid: str
     signer: Signer | None  # of the operator's own
@@ -63,21 +64,25 @@ class Tokens:
                 self._jwks.look_again()
         return kid, kid
 
-    def remembered(self, text: str) -> tuple[Principal, Principal] | None:
-        """The bearer of a token that was checked before, and the holder of its key at that time."""
+    def remembered(self, text: str, now: datetime) -> tuple[Principal, Principal] | None:
+        """The bearer of a token that was checked before, and the holder of its key at that time.
+
+        InvalidToken where it is none at the time.
+        """
         checked = self._checked.get(_digest(text))
         if checked is None or self._operators(checked.kid) is not checked.signer:
             return None
+        checked.claims.check(now)
         return checked.principal, checked.holder
 
-    def check(self, text: str, kid: str, holder: Principal) -> Principal:
+    def check(self, text: str, kid: str, holder: Principal, now: datetime) -> Principal:
         """The bearer of a token. Raises InvalidToken; HttpProblem 403 where its pins are not its key's."""
         signer = self._signer(kid, holder)
         if signer is None:
             raise InvalidToken("no such signer")
-        claims = tokens.read_token(text, signer, audience=self._audience, now=datetime.now(UTC))
+        claims = tokens.read_token(text, signer, audience=self._audience, now=now)
         principal = _narrowed(holder, claims)
-        self._checked[_digest(text)] = _Checked(principal, holder, kid, self._operators(kid))
+        self._checked[_digest(text)] = _Checked(principal, claims, holder, kid, self._operators(kid))
         while len(self._checked) > REMEMBERED:
             self._checked.popitem(last=False)
         return principal

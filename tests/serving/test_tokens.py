@@ -7,6 +7,7 @@ import http.server
 import json
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ from endpoints import tokens
 from serving.jwks import MAX_KEYS, Jwks, fetch_https, signers_in
 
 SECRET = "token secret " * 4
+SECOND = timedelta(seconds=1)
 Bearer = Callable[..., httpx.Response]
 
 
@@ -175,6 +177,54 @@ def test_a_token_dies_with_its_key_and_at_its_time(client: httpx.Client, shared_
     assert web.get(run, token).status_code == 200
     shared_stand.keys.revoke(web.record.id)
     shared_stand.until(lambda: web.get(run, token).status_code == 401, seconds=5)
+
+
+def test_keys_and_tokens_under_a_wall_clock_that_is_set(serve_with) -> None:
+    """Each is good at its time by the wall, known to this process or not; no answer is out of turn."""
+    stand, start = serve_with()
+    ahead = timedelta()
+
+    def wall() -> float:
+        return time.time() + ahead / SECOND
+
+    stand.prepare.append(lambda service: setattr(service.keys, "wall", wall))
+    client = start()
+    web = Web(stand, client)
+    _, brief = stand.keys.create("brief", expires_at=datetime.now(UTC) + timedelta(hours=1))
+    _, lasting = stand.keys.create("lasting")
+    now, key = time.time(), jwt.PyJWK(web.jwk, algorithm="EdDSA")
+    early, late = (
+        jwt.encode(
+            {"aud": "endpoints", "exp": int(now) + 20 * 3600, "nbf": int(now) + begins},
+            key,
+            algorithm="EdDSA",
+            headers={"kid": web.record.id},
+        )
+        for begins in (-60, 3 * 3600)
+    )
+    run = "/endpoints/numbers/run?n=1"
+
+    def taken() -> list[bool]:
+        """Of the keys, then the tokens; the fast lane knows the keys' second and third requests."""
+        bearers = [{"X-API-Key": key} for key in (brief, lasting)]
+        bearers += [{"Authorization": f"Bearer {token}"} for token in (early, late)]
+        with httpx.Client(base_url=client.base_url) as bare:
+            found = [{bare.get(run, headers=bearer).status_code for _ in range(3)} for bearer in bearers]
+        assert all(statuses in ({200}, {401}) for statuses in found), found
+        return [statuses == {200} for statuses in found]
+
+    assert taken() == [True, True, True, False]
+    ahead = timedelta(hours=6)
+    assert taken() == [False, True, True, True]
+    ahead = timedelta()
+    assert taken() == [True, True, True, False], "remembered, and yet its time has not come"
+    ahead = timedelta(hours=-6)
+    assert taken() == [True, True, False, False], "a life of 26 hours is too long for any token"
+    ahead = timedelta(hours=21)
+    assert taken() == [False, True, False, False]
+    stand.keys.revoke(web.record.id)
+    ahead = timedelta()
+    stand.until(lambda: taken() == [True, True, False, False])
 
 
 def test_a_rotated_key_signs_anew_and_its_tokens_end_with_it(client: httpx.Client, shared_stand) -> None:

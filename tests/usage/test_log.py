@@ -60,6 +60,21 @@ def test_compaction_keeps_every_run_and_spares_the_current_hour(store: Store, tm
     assert compact(store, NOON + 9 * HOUR) == 0
 
 
+def test_a_clock_that_is_set_forward_and_back_loses_no_run(store: Store) -> None:
+    """Runs keep the time at which they were recorded; compaction under a wrong clock comes early, no more."""
+    at = [NOON, NOON + 6 * HOUR, NOON - 6 * HOUR, NOON + timedelta(minutes=1)]
+    write(store, "a", [run(one) for one in at])
+    write(store, "b", [run(at[0])])
+    assert compact(store, NOON + 9 * HOUR) == 2
+    write(store, "c", [run(at[0])])
+    assert compact(store, NOON) == 0
+    everything = sorted([*at, at[0], at[0]])
+    assert times(store, NOON - 9 * HOUR, NOON + 9 * HOUR) == everything
+    assert compact(store, NOON + 9 * HOUR) == 2
+    assert times(store, NOON - 9 * HOUR, NOON + 9 * HOUR) == everything
+    assert times(store, NOON - 9 * HOUR, NOON + HOUR) == [at[2], *[at[0]] * 3, at[3]]
+
+
 @settings(max_examples=25, deadline=None)
 @given(dying=st.integers(0, 6), again=st.booleans())
 def test_killed_compaction_counts_nothing_twice(
