@@ -72,6 +72,7 @@ clickhouse_config() {
   <timezone>Europe/Berlin</timezone>
   <mark_cache_size>268435456</mark_cache_size>
   <max_concurrent_queries>50</max_concurrent_queries>
+  <query_log><database>system</database><table>query_log</table><flush_interval_milliseconds>1000</flush_interval_milliseconds></query_log>
 </yandex>
 XML
   # `tests` may write; `reader` is a user as production has it; `locked` may not even set limits.

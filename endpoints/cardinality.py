@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from endpoints.definition import Version
 from endpoints.errors import AssetTooLarge, WarehouseError
 from endpoints.query.plan import Plan
-from endpoints.query.slices import Bounds
-from endpoints.query.tables import bounding_tables
+from endpoints.query.slices import Bounds, Sliced, Unsliced, slices_of
+from endpoints.query.tables import bounding_tables, reads, tables
 from endpoints.types.grammar import identifier
 from endpoints.warehouse.protocol import Caps, Statement, Warehouse
 
@@ -38,23 +38,35 @@ class Cardinality:
     distinct: Mapping[str, int]
 
 
-def sources_fit(plan: Plan, warehouse: Warehouse, most: int) -> bool:
-    """Whether the tables that the plan reads have too few rows for it to store more than `most`.
+def sources_fit(
+    plan: Plan, version: Version, warehouse: Warehouse, most: int, bounds: Bounds = _NONE
+) -> bool:
+    """Whether the tables that the plan reads have too few rows for it to store more than `most`; of the table
+    that is sliced, the slice that has `bounds`.
 
     False also where that cannot be told: the query may multiply rows, or they cannot be counted quickly.
     """
-    read = bounding_tables(plan.materialize_sql)
+    read = _read(plan.materialize_sql, slices_of(version))
     if not read:
         return False
-    names = (".".join(identifier(part) for part in (t.database, t.name) if part) for t in read)
-    counts = " + ".join(f"(SELECT count() FROM {name})" for name in names)  # noqa: S608  (quoted)
-    sql = f"SELECT {counts}"
+    sql = f"SELECT {' + '.join(f'(SELECT count() FROM {source})' for source in read)}"  # noqa: S608  (quoted)
     try:
-        with warehouse.run(Statement(sql), Caps(timeout=_SOURCES_TIMEOUT)) as result:
+        with warehouse.run(Statement(sql, bounds), Caps(timeout=_SOURCES_TIMEOUT)) as result:
             rows: int = pa.Table.from_batches(list(result)).column(0)[0].as_py()
     except WarehouseError:
         return False
     return rows <= most
+
+
+def _read(sql: str, sliced: Sliced | Unsliced | None) -> list[str]:
+    """What bounds the rows of a query, as FROM has it; nothing where that is not known."""
+    whole, slices = bounding_tables(sql), list[str]()
+    if isinstance(sliced, Sliced):
+        if len(reads(sql)) > len(whole):
+            return []  # a table that is read sliced and whole
+        slices = [f"{sliced.read} WHERE {' AND '.join(sliced.conjuncts)}"] if whole else []
+        whole = tuple(table for table in whole if table not in tables(f"SELECT 1 FROM {sliced.read}"))  # noqa: S608
+    return [*(".".join(identifier(part) for part in (t.database, t.name) if part) for t in whole), *slices]
 
 
 def measure(plan: Plan, warehouse: Warehouse, bounds: Bounds = _NONE) -> Cardinality:

@@ -481,7 +481,7 @@ class _Run:
         return not rows or max(rows) > most // 2
 
     def _refuse_too_large(self, bounds: Bounds, most: int) -> None:
-        if sources_fit(self.plan, self.warehouse, most):
+        if sources_fit(self.plan, self.version, self.warehouse, most, bounds):
             return
         found = measure(self.plan, self.warehouse, bounds)
         if found.rows > most:

@@ -161,7 +161,7 @@ def test_a_run_reads_its_slice_alone(sliced: Project, warehouse: Warehouse) -> N
     assert done.entry.rows == 3
     start = int(datetime.fromisoformat(f"{DAYS[1]}T00:00:00+00:00").timestamp())
     for statement in counting.ran:
-        if "FROM visits" in statement.sql and "count() FROM visits" not in statement.sql:
+        if "FROM visits" in statement.sql:
             bounds = {name: value for name, (_, value) in statement.parameters.items()}
             assert (bounds["__from"], bounds["__until"]) == (start, start + 86_400)
 
