@@ -1,7 +1,7 @@
 """The `endpoints` command.
 
-Exit status: 0 good, 1 the thing asked about is not good, 2 wrong use. What programs read goes to standard
-output (`--json`); everything for people who wait goes to standard error.
+Exit status: 0 good, 1 the thing asked about is not good, 2 wrong use, 130 interrupted. What programs read
+goes to standard output (`--json`); everything for people who wait goes to standard error.
 
 Modules here import only click and each other at the top: `endpoints --help` must not wait for ClickHouse,
 Polars or Dagster. Dagster and FastAPI are only ever started as processes.
@@ -9,6 +9,7 @@ Polars or Dagster. Dagster and FastAPI are only ever started as processes.
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import click
@@ -33,6 +34,8 @@ from endpoints.cli.usage import usage
 from endpoints.cli.validate import validate
 from endpoints.errors import EndpointsError, InputError, SettingsError
 
+_INTERRUPTED = 128 + signal.SIGINT  # as shells say it
+
 
 class _Commands(click.Group):
     """Turns the errors this project raises on purpose into one line and an exit status."""
@@ -45,6 +48,9 @@ class _Commands(click.Group):
 
             click.echo(f"Error: {error}", err=True)
             ctx.exit(2 if isinstance(error, InputError | SettingsError | UnknownEndpoint) else 1)
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            ctx.exit(_INTERRUPTED)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of a first day's work, not of the alphabet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -54,17 +54,20 @@ def backfill(target: str, first: str | None, last: str | None, what: Lacking, as
         version.endpoint, version.number, version.fingerprint, keys, by="cli", asked_by="endpoints backfill"
     )
     outcomes: dict[str | None, dict[str, Any]] = {}
-    with _shown(say, version, len(keys)) as show:
-        try:
-            for line in run_lines(settings, [version], ["--request", request.id]):
+    try:
+        with (
+            _shown(say, version, len(keys)) as show,
+            closing(run_lines(settings, [version], ["--request", request.id])) as told,
+        ):
+            for line in told:
                 show(line)
                 if "outcome" in line:
                     outcomes[line["partition"]] = line
                     if as_json:
                         print_json(line)
-        except KeyboardInterrupt:
-            say.print("Interrupted. The same command goes on where this one was.")
-            raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        say.print("What is published stays. The same command goes on where this one was.")
+        raise
     failed = {key: line["error"] for key, line in outcomes.items() if line["outcome"] != "published"}
     if outcomes.keys() >= set(keys):  # else the run broke off, and the same command goes on
         requests.close(request, {key: error for key, error in failed.items() if key is not None})

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
 from endpoints.cli.output import as_json, messages, print_json
-from endpoints.cli.processes import end, python, spawn
+from endpoints.cli.processes import Interruptible, end, python, spawn
 from endpoints.cli.project import choose, read_definitions, read_settings, some_versions
 from endpoints.cli.status import served
 
@@ -77,8 +78,8 @@ def materialize_versions(
 
     if not versions:
         return
-    with say.status("Starting Dagster") as status:
-        for line in run_lines(settings, versions, options):
+    with say.status("Starting Dagster") as status, closing(run_lines(settings, versions, options)) as lines:
+        for line in lines:
             name = f"{line['endpoint']}@{line['version']}"
             name += "" if line["partition"] in (None, UNPARTITIONED) else f" {line['partition']}"
             if "outcome" in line:
@@ -91,12 +92,16 @@ def materialize_versions(
 
 def run_lines(
     settings: Settings, versions: Sequence[Version], options: Sequence[str]
-) -> Iterator[dict[str, Any]]:
-    """The JSON lines of `orchestration.run`: progress and outcomes; an error where it says no outcome."""
+) -> Generator[dict[str, Any], None, None]:
+    """The JSON lines of `orchestration.run`: progress and outcomes; an error where it says no outcome.
+
+    Closed early, it ends the run: what is published stays.
+    """
     command = python("-m", "orchestration.run", *(v.key for v in versions), *options, "--json")
     told = False
     with (
         tempfile.TemporaryFile() as log,
+        Interruptible() as signals,
         spawn(
             command, environment={}, folder=settings.project, stdout=subprocess.PIPE, stderr=log
         ) as process,
@@ -108,6 +113,7 @@ def run_lines(
                 yield line
             process.wait()
         finally:
+            signals.ignore()
             end([process])
         if not told:
             raise click.ClickException(f"The run ended with status {process.returncode}:\n{_end_of(log)}")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO
+from typing import IO, Any, Self
 
 import click
 
@@ -70,16 +70,14 @@ def _signal_group(group: int, number: int) -> bool:
     return True
 
 
-class Processes:
-    """Servers that run together; all of them have ended when the `with` block is left, by whatever way."""
+class Interruptible:
+    """Within it, a closed terminal or a supervisor asks for the same as Ctrl-C, by KeyboardInterrupt."""
 
-    def __init__(self) -> None:
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._logs: dict[str, Path] = {}
+    _handlers: Mapping[int, Any]
+
+    def __enter__(self) -> Self:
         self._handlers = {number: signal.getsignal(number) for number in _ENDING}
-
-    def __enter__(self) -> Processes:
-        for number in _ENDING:  # a closed terminal or a supervisor asks for the same as Ctrl-C
+        for number in _ENDING:
             # nohup has us outlive the terminal. A script's `&` starts us with SIGINT ignored too, but whoever
             # sends that means it.
             if number != signal.SIGHUP or self._handlers[number] is not signal.SIG_IGN:
@@ -89,11 +87,28 @@ class Processes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number in self._handlers:  # an impatient second Ctrl-C must leave no orphans
-            signal.signal(number, signal.SIG_IGN)
-        end(list(self._running.values()))
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+
+    def ignore(self) -> None:
+        """From here on: an impatient second Ctrl-C must leave no orphans."""
+        for number in self._handlers:
+            signal.signal(number, signal.SIG_IGN)
+
+
+class Processes(Interruptible):
+    """Servers that run together; all of them have ended when the `with` block is left, by whatever way."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._logs: dict[str, Path] = {}
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ignore()
+        end(list(self._running.values()))
+        super().__exit__(kind, error, trace)
 
     def start(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import polars as pl
 import psutil
 import pytest
@@ -114,6 +116,37 @@ def test_killed_and_begun_again_it_goes_on(project: Path) -> None:
     assert {at: entry for at, entry in after.items() if at in before} == before
     assert {told[at]["run_id"] for at in before} == {entry.run_id for entry in before.values()}
     assert not list(Requests(Lake.open(Settings(project=project), probe=False)).open())
+
+
+def test_ctrl_c_keeps_what_is_published_and_ends_all_of_it(project: Path) -> None:
+    define(project, HOURS)
+    command = [sys.executable, "-m", "endpoints.cli", "backfill", "hourly", "--json"]
+    environment = {name: value for name, value in os.environ.items() if name != "DAGSTER_HOME"}
+    with subprocess.Popen(
+        command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as first:
+        assert first.stdout
+        assert json.loads(first.stdout.readline())["outcome"] == "published"
+        started = psutil.Process(first.pid).children(recursive=True)
+        first.send_signal(signal.SIGINT)
+        _, said = first.communicate()
+    assert first.returncode == 130, said
+    assert "The same command goes on" in said
+    assert "Interrupted." in said
+    assert "Traceback" not in said
+    assert started
+    assert not psutil.wait_procs(started, timeout=20)[1]
+    before = head(project).partitions
+    assert 0 < len(before) < HOURS
+    with dg.DagsterInstance.from_config(str(project / ".dagster")) as instance:
+        (run,) = instance.get_runs()
+        assert run.is_finished
+
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted([*before, *lines(done.stdout)]) == sorted(map(key, range(HOURS)))
+    after = head(project).partitions
+    assert {at: entry for at, entry in after.items() if at in before} == before
 
 
 @pytest.mark.parametrize(
