@@ -157,6 +157,10 @@ class Settings(BaseSettings):
         description="Processes that serve; without Redis rates are divided by it. `endpoints serve --workers`"
         " sets it.",
     )
+    metrics_dir: Path | None = Field(
+        None,
+        description="Folder in which the workers of one address tell each other what `/metrics` needs.",
+    )
     log: Literal["text", "json"] = Field(
         "text", description="Form of serving's log lines. `json` has one for every request too."
     )
@@ -315,6 +319,8 @@ class Settings(BaseSettings):
             "defs": project / self.defs.expanduser(),
             "cache_dir": project / self.cache_dir.expanduser(),
         }
+        if self.metrics_dir is not None:
+            resolved["metrics_dir"] = project / self.metrics_dir.expanduser()
         for name in ("clickhouse_url", "lake_url", "keys_url"):
             resolved[name] = _absolute(getattr(self, name), project)
         for name, value in resolved.items():

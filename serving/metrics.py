@@ -72,14 +72,13 @@ class Metrics:
                 seconds.observe(run.duration)
 
 
-class Standings(Collector):
-    """How versions and the process's own parts stand when they are asked for."""
+class Parts(Collector):
+    """What the parts of the process count, and how they stand."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._versions()
         service = self._service
         counters = {
             "endpoints_unauthenticated_requests": ("Requests without a valid key.", service.refused),
@@ -97,7 +96,14 @@ class Standings(Collector):
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(name, text, value=value)
 
-    def _versions(self) -> Iterator[Metric]:
+
+class Standings(Collector):
+    """How versions stand when they are asked for: the same in every process."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
         labels = ("endpoint", "version")
         age = GaugeMetricFamily("endpoints_asset_age_seconds", "Age of the oldest open data.", labels=labels)
         ratio = GaugeMetricFamily(
@@ -134,4 +140,7 @@ async def metrics(request: Request) -> Response:
 
 def _exposition(service: Service) -> bytes:
     service.journal.drain()  # what was answered a moment ago counts
-    return generate_latest(service.metrics.registry)
+    registry = CollectorRegistry()
+    registry.register(service.siblings)
+    registry.register(Standings(service))
+    return generate_latest(registry)

@@ -24,6 +24,7 @@ from endpoints.query.examples import example_values
 from endpoints.settings import Settings
 from endpoints.spool import Spool
 from endpoints.types import Column
+from endpoints.usage import RunRecord
 from endpoints.warehouse import open_warehouse
 from endpoints.warehouse.protocol import Statement, Warehouse
 from serving.assets import Assets
@@ -35,12 +36,13 @@ from serving.limits import Limits
 from serving.live import LiveRuns
 from serving.loaded import Loaded
 from serving.logs import told
-from serving.metrics import Metrics, Standings
+from serving.metrics import Metrics, Parts
 from serving.problems import HttpProblem
 from serving.pulse import Pulse
 from serving.record import Records
 from serving.results import Results
 from serving.shared import SharedRuns
+from serving.siblings import Siblings
 from serving.tokens import Tokens
 
 log = logging.getLogger(__name__)
@@ -62,8 +64,10 @@ class Service:
             assets.lake.store,
             settings.cache_dir / "usage",
             most_bytes=settings.usage_spill_bytes,
-            watch=self.metrics.observe,
+            watch=self._count,
         )
+        self.metrics.registry.register(Parts(self))
+        self.siblings = Siblings(self.metrics.registry, settings.metrics_dir)
         self.records: Records = self.journal
         self.refused = 0  # requests without a valid key
         self.results = Results(settings.result_cache_bytes)
@@ -108,10 +112,10 @@ class Service:
         store = KeyStore.open(settings)
         keys = KeyRing(store, tokens=Tokens(settings), last_used=store.last_used)
         service = cls(settings, Loaded(definitions), assets, keys, warehouse or open_warehouse(settings))
-        service.metrics.registry.register(Standings(service))
         assets.start(definitions.versions)
         keys.start()
         service.journal.start()
+        service.siblings.start()
         return service
 
     async def close(self) -> None:
@@ -123,6 +127,12 @@ class Service:
         self.pulse.close()
         self.warehouse.close()
         await asyncio.to_thread(self.journal.stop)
+        self.siblings.stop()
+
+    def _count(self, runs: list[RunRecord]) -> None:
+        """Called a few times a second with the runs that have ended since, by a thread of the journal."""
+        self.metrics.observe(runs)
+        self.siblings.tell()
 
     def serve(self, loaded: Loaded) -> None:
         """Serve other definitions from the next request on."""

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from uvicorn import Config, Server
 from uvicorn.supervisors import Multiprocess
+
+from endpoints.scratch import Scratch
 
 
 class Workers(Multiprocess):
@@ -29,8 +31,6 @@ def serve(config: Config) -> None:
     if config.workers == 1:
         Server(config).run()
         return
-    listening = config.bind_socket()
-    try:
+    with closing(config.bind_socket()) as listening, closing(Scratch("metrics")) as metrics:
+        os.environ.setdefault("ENDPOINTS_METRICS_DIR", str(metrics.path))
         Workers(config, [listening]).run()
-    finally:
-        listening.close()

@@ -135,3 +135,46 @@ def test_every_worker_learns_what_changes(project: Path, key: str) -> None:
         keys.revoke(record.id)
         until_it_is_so(lambda: answers(path, other) == {(401, "-")})
         assert workers_of(running) == before
+
+
+def test_metrics_are_of_all_workers(project: Path, key: str) -> None:
+    """Whichever is scraped; and no count falls when one is killed, or another takes its place."""
+    port = free_port()
+    with (
+        deployed(["endpoints.cli", "serve", "--workers", "2"], project, port, **RATES) as running,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", headers={"Connection": "close"}) as client,
+    ):
+        sent = 0
+
+        def run(count: int) -> None:
+            """Each over a connection of its own, which may end at either worker."""
+            nonlocal sent
+            for number in range(count):
+                answer = client.get(f"/endpoints/hello/run?name={number % 3}", headers={"X-API-Key": key})
+                assert answer.status_code == 200
+            sent += count
+
+        def scraped() -> tuple[float, float, float]:
+            """Runs by the counter and by the histogram, and requests without a key."""
+            text = client.get("/metrics", headers={"X-API-Key": key}).text
+            values = [line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#"]
+            assert len({name for name, _ in values}) == len(values), "each series once"
+            names = ("requests_total{", "request_seconds_count{", "unauthenticated_requests_total")
+            counted = [
+                sum(float(v) for series, v in values if series.startswith(f"endpoints_{name}"))
+                for name in names
+            ]
+            return counted[0], counted[1], counted[2]
+
+        run(40)
+        for _ in range(12):
+            client.get("/endpoints")
+        until_it_is_so(lambda: scraped() == (40, 40, 12))
+        assert {scraped() for _ in range(10)} == {(40, 40, 12)}
+        before = workers_of(running)
+        psutil.Process(before[0]).kill()
+        until_it_is_so(lambda: len(workers_of(running)) == 2 and workers_of(running) != before)
+        assert {scraped() for _ in range(10)} == {(40, 40, 12)}
+        run(20)
+        until_it_is_so(lambda: scraped() == (60, 60, 12))
+        assert {scraped() for _ in range(10)} == {(60, 60, 12)}
