@@ -87,9 +87,19 @@ class Server:
 
 
 @contextmanager
-def uvicorn(folder: Path, app: str, environment: Mapping[str, str]) -> Iterator[Server]:
+def uvicorn(
+    folder: Path, app: str, environment: Mapping[str, str], options: Sequence[str] = ()
+) -> Iterator[Server]:
     """One uvicorn worker with the application that `app` makes."""
-    arguments = ("--factory", "--no-access-log", "--log-level", "warning", "--no-server-header", "--port")
+    arguments = (
+        *options,
+        "--factory",
+        "--no-access-log",
+        "--log-level",
+        "warning",
+        "--no-server-header",
+        "--port",
+    )
     command = python("-m", "uvicorn", app, *arguments)
     root = str(Path(__file__).parents[1])
     with started(folder, lambda port: [*command, str(port)], {"PYTHONPATH": root, **environment}) as server:

@@ -36,6 +36,7 @@ APP = "serving.app:create_app"
 RUN = f"/endpoints/{asset.ENDPOINT}/run?customer_id="
 CARRIERS = "/endpoints/carrier_months/run?carrier="
 RAW, ROUNDS = "raw ASGI", 4
+AS_SERVED = ("--http", "serving.protocol:BoundedHttp", "--ws", "none")  # as `endpoints serve` has uvicorn
 WARM = 15  # seconds of reads before the measured ones: most row groups are in memory then
 NGINX = """
 daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
@@ -71,7 +72,8 @@ class Bench:
         body = project / "body"
         body.touch()
         with ExitStack() as stack:
-            ours = stack.enter_context(uvicorn(project, APP, {}))
+            ours = stack.enter_context(uvicorn(project, APP, {}, AS_SERVED))
+            plain = stack.enter_context(uvicorn(project, APP, {}))
             sent, tag = fetch(f"{ours.url}{CARRIERS}UA", key)
             body.write_bytes(sent)
             environment = {"RIVAL_BODY": str(body)}
@@ -81,6 +83,8 @@ class Bench:
                 "known answer": (ours, key, ["UA"]),
                 "known answer, 16 in turn": (ours, key, flights.CARRIERS),
                 "304": (ours, {**key, "If-None-Match": tag}, ["UA"]),
+                "known answer, plain uvicorn": (plain, key, ["UA"]),
+                "304, plain uvicorn": (plain, {**key, "If-None-Match": tag}, ["UA"]),
             }
             if shutil.which("nginx"):
                 nginx = stack.enter_context(started(project, _nginx(project), {}))
@@ -104,7 +108,7 @@ class Bench:
             seen = self._load(server, path, headers, numbers("cust_", many, suffix), warm=WARM)
             found[way] = {**_shown(seen), "MB": server.memory, "MB of workers": server.workers_memory}
 
-        with uvicorn(project, APP, {}) as server:
+        with uvicorn(project, APP, {}, AS_SERVED) as server:
             measure("asset", server, RUN, key)
         with uvicorn(project, "benchmarks.rivals:duckdb_file", {"RIVAL_FILE": str(file)}) as server:
             measure("FastAPI + DuckDB", server, "/read?customer=", {})
@@ -123,7 +127,7 @@ class Bench:
     def connections(self) -> dict[str, dict[str, float]]:
         """A thousand connections at once."""
         project, key = self.flights()
-        with uvicorn(project, APP, {}) as server:
+        with uvicorn(project, APP, {}, AS_SERVED) as server:
             fetch(f"{server.url}{CARRIERS}UA", key)
             seen = load(server, CARRIERS, key, flights.CARRIERS, self.seconds, connections=1000)
         return {"1,000 connections": _shown(seen)}
@@ -132,7 +136,7 @@ class Bench:
         """Whether memory grows under mixed load, once everything has been seen."""
         project, key = self.asset()
         many, seconds = asset.customers(self.rows), self.minutes * 60
-        with uvicorn(project, APP, {}) as server:
+        with uvicorn(project, APP, {}, AS_SERVED) as server:
             load(server, RUN, key, numbers("cust_", many), 20)
             before, opened, seen = server.memory, server.files, []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -90,8 +91,9 @@ def _routes() -> list[BaseRoute]:
 
 
 def _lifespan(settings: Settings, open_service: Callable[[Settings], Service]) -> Lifespan[Api]:
+    # The lane goes to the protocol as well (its `app_state`), unless every request is to be logged.
     @asynccontextmanager
-    async def lifespan(app: Api) -> AsyncIterator[None]:
+    async def lifespan(app: Api) -> AsyncIterator[dict[str, Any]]:
         service = await asyncio.to_thread(open_service, settings)
         app.state.service = service
         app.lane = service.lane
@@ -101,7 +103,7 @@ def _lifespan(settings: Settings, open_service: Callable[[Settings], Service]) -
         reloader.start()
         warming = asyncio.create_task(service.pulse.alive())  # the first caller need not wait for it
         try:
-            yield
+            yield {} if app.request_log is not None else {"lane": service.lane}
         finally:
             await reloader.stop()
             await warming

@@ -1,11 +1,12 @@
 """Runs on their way to the lake: first a line in a local file, then Parquet under `_usage/`.
 
-    record ─▶ queue ─(¼ s)─▶ journal, a local file ─(5 s, or 10,000 lines)─▶ the lake
+    record ─▶ queue ─(¼ s)─▶ journal, a local file ─(5 s, or 100,000 runs)─▶ the lake
 
-A line outlives this process as soon as it is in the file, so that only a machine that dies loses more than
-the last quarter of a second: at most five. A journal stays where it is while the store is away; whoever
-runs next in the same folder sends it. It is sent under its own name, so sending it twice is sending it once.
-While the disk takes nothing, runs wait in memory, as many as the queue holds, and go to the lake from there.
+A line holds runs that are alike. It outlives this process as soon as it is in the file, so that only a
+machine that dies loses more than the last quarter of a second: at most five. A journal stays where it is
+while the store is away; whoever runs next in the same folder sends it. It is sent under its own name, so
+sending it twice is sending it once. While the disk takes nothing, runs wait in memory, as many as the queue
+holds, and go to the lake from there.
 A process holds a lock (flock) on the journal that it writes, and whoever sends one holds it too.
 """
 
@@ -17,7 +18,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -27,18 +28,18 @@ import orjson
 
 from endpoints.errors import LakeError
 from endpoints.lake.store import Store
-from endpoints.usage import RunRecord, write
+from endpoints.usage import Alike, RunRecord, together, write
 
 log = logging.getLogger(__name__)
 
 WRITE_EVERY = 0.25  # seconds
 SEND_EVERY = 5.0
-SEND_ROWS = 10_000
+SEND_ROWS = 100_000
 QUEUE_ROWS = 100_000
 LAST_SECONDS = 10.0  # for sending what is left when the process ends; what remains is on the disk
 _SUFFIX = ".jsonl"
 
-Watch = Callable[[list[RunRecord]], None]
+Watch = Callable[[list[Alike]], None]
 
 
 class Journal:
@@ -55,10 +56,10 @@ class Journal:
     ) -> None:
         self._store, self._folder, self._most_bytes, self._watch = store, folder, most_bytes, watch
         self._send_every = send_every
-        self._queue: deque[RunRecord] = deque()
+        self._queue: deque[tuple[RunRecord, float, float]] = deque()
         self._lock = threading.Lock()  # of the file that is being written
         self._file: FileIO | None = None
-        self._unwritten: list[RunRecord] = []  # that the disk has not taken
+        self._unwritten: list[Alike] = []  # that the disk has not taken
         self._rows, self._opened_at = 0, 0.0
         self._stop = threading.Event()
         self._threads = [
@@ -80,15 +81,19 @@ class Journal:
 
     def record(self, run: RunRecord) -> None:
         """Take a run. Neither waits nor fails."""
+        self.again(run, run.at, run.duration)
+
+    def again(self, run: RunRecord, at: float, duration: float) -> None:
+        """Take another run like this one. Neither waits nor fails."""
         if len(self._queue) >= QUEUE_ROWS:
             self.dropped += 1
             return
-        self._queue.append(run)
+        self._queue.append((run, at, duration))
 
     def drain(self) -> None:
         """Put what waits into the file, now."""
         with self._lock:
-            runs = [self._queue.popleft() for _ in range(len(self._queue))]
+            runs = together([self._queue.popleft() for _ in range(len(self._queue))])
             self._watch(runs)
             runs = [*self._unwritten, *runs]
             if not runs:
@@ -103,9 +108,17 @@ class Journal:
             else:
                 self._unwritten = []
 
-    def _keep_in_memory(self, runs: list[RunRecord]) -> None:
-        self._unwritten = runs[-QUEUE_ROWS:]
-        self.dropped += len(runs) - len(self._unwritten)
+    def _keep_in_memory(self, runs: list[Alike]) -> None:
+        """Keep them, but for the oldest where they are more than the queue may hold."""
+        excess = _rows(runs) - QUEUE_ROWS
+        while excess > 0:
+            oldest = runs[0]
+            gone = min(excess, len(oldest.at))
+            runs = [Alike(oldest.run, oldest.at[gone:], oldest.duration[gone:]), *runs[1:]]
+            runs = runs if runs[0].at else runs[1:]
+            excess -= gone
+            self.dropped += gone
+        self._unwritten = runs
 
     def _abandon_file(self) -> None:
         """What a full disk has taken of it is sent; the rest is still in memory."""
@@ -114,15 +127,15 @@ class Journal:
                 self._file.close()
             self._file = None
 
-    def _append(self, runs: list[RunRecord]) -> None:
+    def _append(self, runs: list[Alike]) -> None:
         if self._file is None:
             if self._held_bytes() > self._most_bytes:
-                self.dropped += len(runs)
+                self.dropped += _rows(runs)
                 log.warning("usage waits for the lake in more than %d bytes: it is dropped", self._most_bytes)
                 return
             self._file, self._rows, self._opened_at = self._open(), 0, time.monotonic()
-        self._write_whole(self._file, b"".join(orjson.dumps([*run]) + b"\n" for run in runs))
-        self._rows += len(runs)
+        self._write_whole(self._file, b"".join(map(_line, runs)))
+        self._rows += _rows(runs)
 
     @staticmethod
     def _write_whole(file: FileIO, lines: bytes) -> None:
@@ -209,7 +222,8 @@ class Journal:
                 if file is None:
                     continue
                 try:
-                    write(self._store, path.name.removesuffix(_SUFFIX), list(_runs(file)))
+                    if runs := list(_runs(file)):
+                        write(self._store, path.name.removesuffix(_SUFFIX), runs)
                 except LakeError as error:
                     log.warning("usage cannot be sent, and waits on the disk: %s", error)
                     return False
@@ -221,10 +235,19 @@ def _name() -> str:
     return f"{time.time_ns():x}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
-def _runs(lines: IO[bytes]) -> Iterator[RunRecord]:
+def _rows(runs: Iterable[Alike]) -> int:
+    return sum(len(group.at) for group in runs)
+
+
+def _line(group: Alike) -> bytes:
+    return orjson.dumps([[*group.run], group.at, group.duration]) + b"\n"
+
+
+def _runs(lines: IO[bytes]) -> Iterator[Alike]:
     for line in lines:
-        with suppress(orjson.JSONDecodeError, TypeError):  # the line that a killed process was writing
-            yield RunRecord(*orjson.loads(line))
+        with suppress(orjson.JSONDecodeError):  # the line that a killed process was writing
+            run, at, duration = orjson.loads(line)
+            yield Alike(RunRecord(*run), at, duration)
 
 
 @contextmanager

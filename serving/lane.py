@@ -1,20 +1,21 @@
 """The fast lane: what has been answered a moment ago is answered again before any framework runs.
 
 A request is known again by all of it that its answer depends on: path, query string, credential, and the few
-headers that are read. Its answer is sent from prepared bytes as long as the long way would give the same: the
-principal still holds, the manifest and the definitions are those of before, the rows are good for the moment.
-Once a second it is decided anew. Limits are paid and the run is recorded as ever. A caller who is refused
-goes the long way, which says so.
+headers that are read; or, before it has even been parsed, by all of its bytes (`serving.protocol`). Its
+answer is sent from prepared bytes as long as the long way would give the same: the principal still holds, the
+manifest and the definitions are those of before, the rows are good for the moment. Once a second it is
+decided anew. Limits are paid and the run is recorded as ever. A caller who is refused goes the long way,
+which says so.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from starlette.types import Scope, Send
 
@@ -24,7 +25,7 @@ from serving.answer import Encoded, Facts, RawHeader, Wanted, etag, headers, ide
 from serving.auth import Principal
 from serving.clock import Moment
 from serving.front import request_id
-from serving.limits import SCOPE
+from serving.limits import SCOPE, Account, Dues
 from serving.live import Key, LiveRows
 from serving.problems import HttpProblem
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from serving.service import Service
 
 MOST_KNOWN = 4096
+WIRE = "endpoints.wire"
+"""The key in a request's scope of the digest of its bytes, where these were one whole request."""
 _NOTHING = Encoded(b"", (), 0)
 REFUSED = "endpoints.refused"
 """The key in a request's scope of the refusal that the lane has met."""
@@ -58,6 +61,9 @@ class Known:
     tag: str = ""
     facts: Facts | None = None
     headers: list[RawHeader] = field(default_factory=list)
+    lines: bytes = b""
+    dues: Dues = ()
+    sent: dict[int, tuple[Encoded, bytes, RunRecord]] = field(default_factory=dict)
 
     def renew(self, moment: Moment) -> bool:
         """Prepare the headers for this moment; whether the answer is still the same."""
@@ -73,25 +79,42 @@ class Known:
             return False
         self.tick, self.body_key, self.tag, self.facts = moment.tick, body_key, etag(name), facts
         self.headers = [*headers(wanted, facts, self.tag), *self.cors]
+        self.lines = lines(self.headers)
+        self.sent.clear()
         return True
 
-    def record(self, status: int, duration: float, sent: Encoded) -> RunRecord:
-        """The record of a run that was answered with this."""
+    def prepared(self, status: int, encoded: Encoded) -> tuple[bytes, RunRecord]:
+        """The lines of the head that are always the same, and what a run that was answered so is like."""
+        found = self.sent.get(status)
+        if found is None or found[0] is not encoded:
+            found = encoded, self.lines + lines(encoded.headers), self._run(status, encoded)
+            self.sent[status] = found
+        return found[1:]
+
+    def _run(self, status: int, sent: Encoded) -> RunRecord:
         version, facts = self.wanted.served.version, self.facts
         assert facts is not None
         return RunRecord(
-            at=time(),
+            at=0.0,
             endpoint=version.endpoint,
             version=version.number,
             key_id=self.wanted.principal.id,
             source=facts.source,
             reason=facts.reason,
             status=status,
-            duration=duration,
+            duration=0.0,
             rows=sent.rows,
             bytes=len(sent.body),
             cached=True,
         )
+
+
+class Sent(NamedTuple):
+    """An answer but for the status line and what a server puts into every head."""
+
+    status: int
+    lines: bytes
+    body: bytes
 
 
 class Lane:
@@ -100,22 +123,73 @@ class Lane:
     def __init__(self, service: Service, *, most: int = MOST_KNOWN) -> None:
         self._service, self._most = service, most
         self._known: OrderedDict[Hashable, Known] = OrderedDict()
+        # By the digest of all bytes of a request; with its If-None-Match.
+        self._wire: OrderedDict[bytes, tuple[Known, bytes | None]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._known)
 
     def learn(self, scope: Scope, known: Known) -> None:
         """Remember what a request was answered with."""
-        key = _key(scope, dict(scope["headers"]))
+        given = dict(scope["headers"])
+        key = _key(scope, given)
         if key is None or not known.renew(self._service.clock()):
             return
+        known.dues = self._service.limits.dues(known.wanted.principal, known.wanted.served.version)
         self._known[key] = known
         self._known.move_to_end(key)
         while len(self._known) > self._most:
             self._known.popitem(last=False)
+        self._learn_bytes(scope, given, known)
+
+    def _learn_bytes(self, scope: Scope, given: Mapping[bytes, bytes], known: Known) -> None:
+        """Know the request by its bytes, unless these are others each time anyway."""
+        digest = scope.get(WIRE)
+        if digest is None or b"x-request-id" in given:
+            return
+        self._wire[digest] = known, given.get(b"if-none-match")
+        while len(self._wire) > self._most:
+            self._wire.popitem(last=False)
+
+    def at_once(self, digest: bytes, scope: Scope) -> Sent | None:
+        """The answer to a request that consists of these bytes; None where it goes the long way.
+
+        What has been paid for it is in `scope` then: it is to become a part of the request's.
+        """
+        begun, service = perf_counter(), self._service
+        known, held = self._wire.get(digest, (None, None))
+        if known is None:
+            return None
+        wanted = known.wanted
+        if not self._holds(known) or not service.keys.holds(wanted.principal):
+            del self._wire[digest]
+            return None
+        found = self._status(known, held)
+        if found is None:
+            return None
+        try:
+            if not service.limits.pay_at_once(scope, wanted.principal, known.dues):
+                return None
+        except HttpProblem as refused:
+            scope[REFUSED] = refused
+            return None
+        self._wire.move_to_end(digest)
+        status, encoded = found
+        prepared, run = known.prepared(status, encoded)
+        seconds = perf_counter() - begun
+        service.records.again(run, time(), seconds)
+        account: Account = scope[SCOPE]
+        own = b"%bserver-timing: total;dur=%.3f\r\nx-request-id: %b\r\n" % (
+            lines(account.headers()),
+            seconds * 1000,
+            request_id(None),
+        )
+        return Sent(status, prepared + own, encoded.body)
 
     async def answers(self, scope: Scope, send: Send) -> bool:
         """Answer a known request; whether it was one. Nothing has been sent where not."""
+        if REFUSED in scope:
+            return False
         begun, given = perf_counter(), dict(scope["headers"])
         key = _key(scope, given)
         known = self._known.get(key)
@@ -124,15 +198,12 @@ class Lane:
         if not self._holds(known) or not await self._is_same(known.wanted.principal, scope):
             self._known.pop(key, None)
             return False
-        if is_held(given.get(b"if-none-match"), known.tag):
-            status, encoded = 304, _NOTHING
-        elif (kept := self._service.results.get(known.body_key)) is not None:
-            status, encoded = 200, kept
-        else:
+        found = self._status(known, given.get(b"if-none-match"))
+        if found is None or not await self._pay(known.wanted, scope):
             return False
-        if not await self._pay(known.wanted, scope):
-            return False
+        status, encoded = found
         self._known.move_to_end(key)
+        self._learn_bytes(scope, given, known)
         sent = [
             *known.headers,
             *encoded.headers,
@@ -142,8 +213,16 @@ class Lane:
         ]
         await send({"type": "http.response.start", "status": status, "headers": sent})
         await send({"type": "http.response.body", "body": encoded.body})
-        self._service.records.record(known.record(status, perf_counter() - begun, encoded))
+        _, run = known.prepared(status, encoded)
+        self._service.records.again(run, time(), perf_counter() - begun)
         return True
+
+    def _status(self, known: Known, held: bytes | None) -> tuple[int, Encoded] | None:
+        """304 where the caller holds the answer, 200 and its bytes where we do."""
+        if is_held(held, known.tag):
+            return 304, _NOTHING
+        kept = self._service.results.get(known.body_key)
+        return None if kept is None else (200, kept)
 
     async def _pay(self, wanted: Wanted, scope: Scope) -> bool:
         """Pay for the run, and tell whether that was allowed; if not, the long way says so."""
@@ -178,6 +257,11 @@ class Lane:
             return await self._service.keys.authenticate(scope["headers"]) is principal
         except HttpProblem:
             return False
+
+
+def lines(given: Iterable[RawHeader]) -> bytes:
+    """Headers as they stand in the head of an answer."""
+    return b"".join([b"%b: %b\r\n" % header for header in given])
 
 
 def _key(scope: Scope, given: dict[bytes, bytes]) -> Hashable:

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -57,6 +57,9 @@ class Rate:
     item: RateLimitItem  # undivided, for windows that all processes share
     label: bytes  # its name and its policy as headers have them, made once
     policy: bytes
+
+
+Dues = tuple[tuple[Rate, _Key], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,29 +114,47 @@ class Limits:
         The account goes into the scope too, from where the outermost layer takes the answer's headers.
         """
         account = scope[SCOPE] = Account(principal)
-        rate = self._rate("key", principal.record.rate or self._settings.rate)
-        await self._pay(account, rate, ("key", principal.id), RateSpent)
-        if principal.subject is not None:
-            rate = self._rate("subject", self._settings.subject_rate)
-            await self._pay(account, rate, ("subject", principal.id, principal.subject), RateSpent)
+        for rate, key in self._of_request(principal):
+            await self._pay(account, rate, key, RateSpent)
         return account
 
     async def run(self, scope: Scope, version: Version, *, fresh: bool) -> None:
         """Pay what a run costs besides; `fresh`: with `refresh=force` or `direct`. Raises RateSpent."""
         account: Account = scope[SCOPE]
-        key_id = account.principal.id
-        if version.limits.rate is not None:
-            rate = self._rate("endpoint", version.limits.rate)
-            await self._pay(account, rate, ("endpoint", key_id, version.key), RateSpent)
+        for rate, key in self._of_run(account.principal, version):
+            await self._pay(account, rate, key, RateSpent)
         if fresh:
             rate = self._rate("refresh", self._settings.refresh_rate)
-            await self._pay(account, rate, ("refresh", key_id), RateSpent)
+            await self._pay(account, rate, ("refresh", account.principal.id), RateSpent)
 
     async def start_live(self, scope: Scope) -> None:
         """Pay for a query that starts in ClickHouse. Raises LiveRateSpent."""
         account: Account = scope[SCOPE]
         rate = self._rate("live", self._settings.live_rate)
         await self._pay(account, rate, ("live", account.principal.id), LiveRateSpent)
+
+    def dues(self, principal: Principal, version: Version) -> Dues:
+        """What `admit` and `run` would have a caller pay for a run of what is known."""
+        return *self._of_request(principal), *self._of_run(principal, version)
+
+    def pay_at_once(self, scope: Scope, principal: Principal, dues: Dues) -> bool:
+        """Pay these, where that takes no waiting: not where Redis counts. RateSpent."""
+        if self._shared is not None:
+            return False
+        account = scope[SCOPE] = Account(principal)
+        for rate, key in dues:
+            self._count(account, rate, key, RateSpent)
+        return True
+
+    def _of_request(self, principal: Principal) -> Iterator[tuple[Rate, _Key]]:
+        yield self._rate("key", principal.record.rate or self._settings.rate), ("key", principal.id)
+        if principal.subject is not None:
+            rate = self._rate("subject", self._settings.subject_rate)
+            yield rate, ("subject", principal.id, principal.subject)
+
+    def _of_run(self, principal: Principal, version: Version) -> Iterator[tuple[Rate, _Key]]:
+        if version.limits.rate is not None:
+            yield self._rate("endpoint", version.limits.rate), ("endpoint", principal.id, version.key)
 
     def _rate(self, name: str, text: str) -> Rate:
         return _rate(name, text, 1 if self._shared is not None and self._shared.answers else self._divide)
@@ -146,6 +167,17 @@ class Limits:
             standing = await self._shared.hit(rate, key)
             if standing is None:
                 rate = self._rate(rate.name, str(rate.item))  # divided, now that we count alone
+        self._count(account, rate, key, problem, standing)
+
+    def _count(
+        self,
+        account: Account,
+        rate: Rate,
+        key: _Key,
+        problem: type[RateSpent | LiveRateSpent],
+        standing: Standing | None = None,
+    ) -> None:
+        """Write down what one rate says, by our own windows where nobody else has told."""
         standing = standing or self._own.hit(key, rate.amount, rate.seconds)
         account.lines.append((rate, standing))
         if not standing.allowed:

@@ -4,15 +4,17 @@
 """
 
 from endpoints.usage.log import compact, forget, read, write
-from endpoints.usage.record import RunRecord
+from endpoints.usage.record import Alike, RunRecord, alike, together
 from endpoints.usage.report import BY, By, callers, report, totals
 from endpoints.usage.span import DAYS, check_span, parse_moment
 
 __all__ = [
     "BY",
     "DAYS",
+    "Alike",
     "By",
     "RunRecord",
+    "alike",
     "callers",
     "check_span",
     "compact",
@@ -20,6 +22,7 @@ __all__ = [
     "parse_moment",
     "read",
     "report",
+    "together",
     "totals",
     "write",
 ]

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import numpy as np
 import orjson
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from endpoints.lake.store import Store
-from endpoints.usage.record import RunRecord
+from endpoints.usage.record import Alike
 
 FOLDER = "_usage"
 HOUR = timedelta(hours=1)
@@ -29,6 +30,7 @@ READERS = 16  # objects read at once
 SETTLED = timedelta(minutes=10)  # after its end an hour gets no more files, but from a store that was away
 _REPLACES = b"replaces"
 _COMPACTED = "whole-"
+_OWN = ("at", "duration")  # of each run, however alike they are
 
 SCHEMA = pa.schema(
     [
@@ -47,13 +49,13 @@ SCHEMA = pa.schema(
 )
 
 
-def write(store: Store, name: str, runs: Sequence[RunRecord]) -> None:
+def write(store: Store, name: str, runs: Sequence[Alike]) -> None:
     """Keep the runs under `name`, which is new, or holds the very same runs. StoreUnavailable."""
-    hours = defaultdict(list)
-    for run in runs:
-        hours[_hour(datetime.fromtimestamp(run.at, UTC))].append(run)
-    for hour, these in hours.items():
-        store.put(f"{_folder(hour)}/{name}.parquet", _parquet(_table(these)))
+    table = _table(runs)
+    hours = pc.floor_temporal(table["at"], unit="hour")
+    for hour in hours.unique():
+        rows = table.filter(pc.equal(hours, hour))
+        store.put(f"{_folder(hour.as_py())}/{name}.parquet", _parquet(rows))
 
 
 def read(store: Store, since: datetime, until: datetime, *, endpoint: str | None = None) -> pl.DataFrame:
@@ -137,11 +139,18 @@ def _opened(body: bytes) -> tuple[pa.Table, tuple[str, ...]]:
     return table.replace_schema_metadata(None), tuple(orjson.loads(replaces)) if replaces else ()
 
 
-def _table(runs: Sequence[RunRecord]) -> pa.Table:
-    columns = [list(column) for column in zip(*runs, strict=True)]
-    columns[0] = [datetime.fromtimestamp(at, UTC) for at in columns[0]]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA)
+def _table(runs: Sequence[Alike]) -> pa.Table:
+    kinds = zip(*(group.run for group in runs), strict=True)
+    which = np.repeat(np.arange(len(runs)), [len(group.at) for group in runs])
+    columns = {
+        field.name: pa.array(values, field.type).take(pa.array(which))
+        for field, values in zip(SCHEMA, kinds, strict=True)
+        if field.name not in _OWN
+    }
+    at = np.fromiter((at for group in runs for at in group.at), np.float64)
+    columns["at"] = pa.array(np.rint(at * 1e6).astype(np.int64)).cast(SCHEMA.field("at").type)
+    columns["duration"] = pa.array(seconds for group in runs for seconds in group.duration)
+    return pa.Table.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
 def _parquet(table: pa.Table, *, replaces: Sequence[str] = ()) -> bytes:

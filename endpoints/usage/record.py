@@ -1,7 +1,8 @@
-"""One authenticated run, as it is kept."""
+"""One authenticated run, as it is kept; and many that are alike."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -24,3 +25,34 @@ class RunRecord(NamedTuple):
     rows: int
     bytes: int
     cached: bool
+
+
+class Alike(NamedTuple):
+    """Runs that differ in when they were and how long they took alone: `run` is one of them. Never none."""
+
+    run: RunRecord
+    at: list[float]
+    duration: list[float]
+
+
+def alike(runs: Iterable[RunRecord]) -> list[Alike]:
+    """Runs in groups of those that are alike."""
+    return together((run, run.at, run.duration) for run in runs)
+
+
+def together(runs: Iterable[tuple[RunRecord, float, float]]) -> list[Alike]:
+    """Runs, each with when it was and how long it took, in groups of those that are alike.
+
+    A busy process records thousands of runs a second of a few kinds: everything that is done to them
+    afterwards is done to a kind, and to columns of numbers.
+    """
+    groups: dict[tuple[object, ...], Alike] = {}
+    for run, at, duration in runs:
+        kind = run[1:7] + run[8:]  # all but `at` and `duration`
+        group = groups.get(kind)
+        if group is None:
+            groups[kind] = Alike(run, [at], [duration])
+        else:
+            group.at.append(at)
+            group.duration.append(duration)
+    return list(groups.values())

@@ -23,7 +23,7 @@ from endpoints.lake.manifest import Manifest, PartitionEntry, PartitionFailure
 from endpoints.lake.publish import Lake
 from endpoints.lake.store import Store
 from endpoints.settings import Settings, load_settings
-from endpoints.usage import RunRecord, write
+from endpoints.usage import RunRecord, alike, write
 
 if TYPE_CHECKING:
     from tests.alerts.conftest import Mailbox
@@ -248,7 +248,7 @@ def test_a_sunset_is_told_of_those_who_still_call(world: World, webhook: Webhook
         for key in ("retool", "retool", "app")
     ]
     other = RunRecord(at, "unused", 2, "app", "live", None, 200, 0.1, 1, 10, False)
-    write(world.lake.store, "run", [*runs, other])
+    write(world.lake.store, "run", alike([*runs, other]))
     daemon = world.daemon(webhook.url)
     world.look(daemon, NOW)
     world.look(daemon, NOW + HOUR)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from endpoints.lake.store import Store
-from endpoints.usage import RunRecord, write
+from endpoints.usage import RunRecord, alike, write
 from tests.cli.conftest import Run
 
 
@@ -15,7 +15,7 @@ def record(project: Path, *days_ago: int, endpoint: str = "daily_sales") -> None
     (project / "lake").mkdir(exist_ok=True)
     at = [(datetime.now(UTC) - timedelta(days=days)).timestamp() for days in days_ago]
     runs = [RunRecord(t, endpoint, 2, "k1", "asset", None, 200, 0.002, 3, 100, cached=True) for t in at]
-    write(Store(f"file://{project / 'lake'}"), endpoint, runs)
+    write(Store(f"file://{project / 'lake'}"), endpoint, alike(runs))
 
 
 def test_of_one_endpoint(run: Run, project: Path) -> None:

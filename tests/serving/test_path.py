@@ -27,6 +27,9 @@ class Recorded:
     def record(self, run: RunRecord) -> None:
         self.runs.append(run)
 
+    def again(self, run: RunRecord, at: float, duration: float) -> None:
+        self.runs.append(run._replace(at=at, duration=duration))
+
 
 class Limited:
     """Limits that a test sets."""
@@ -42,6 +45,12 @@ class Limited:
         self.admitted.append((version.key, fresh))
         if self.spent:
             raise HttpProblem("rate_limited", headers={"Retry-After": "17"})
+
+    def dues(self, principal, version) -> tuple[()]:
+        return ()
+
+    def pay_at_once(self, scope, principal, dues) -> bool:
+        return False
 
     async def start_live(self, scope) -> None:
         if self.live_spent:

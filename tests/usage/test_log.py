@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from endpoints.lake.store import Store
-from endpoints.usage import RunRecord, callers, compact, forget, read, report, totals, write
+from endpoints.usage import RunRecord, alike, callers, compact, forget, read, report, totals, write
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -33,7 +33,7 @@ def times(store: Store, since: datetime, until: datetime, endpoint: str | None =
 
 def test_runs_are_read_by_time_and_endpoint(store: Store) -> None:
     at = [NOON + n * timedelta(minutes=40) for n in range(4)]
-    write(store, "a", [run(at[0]), run(at[1], "other"), run(at[2]), run(at[3])])
+    write(store, "a", alike([run(at[0]), run(at[1], "other"), run(at[2]), run(at[3])]))
     assert times(store, NOON, NOON + 3 * HOUR) == at
     assert times(store, NOON, at[3]) == at[:3], "the end is not in it"
     assert times(store, NOON, at[3], "USAGE") == [at[0], at[2]]
@@ -42,19 +42,19 @@ def test_runs_are_read_by_time_and_endpoint(store: Store) -> None:
 
 def test_what_is_sent_twice_counts_once(store: Store) -> None:
     for _ in range(2):
-        write(store, "a", [run(NOON), run(NOON + HOUR)])
+        write(store, "a", alike([run(NOON), run(NOON + HOUR)]))
     assert len(times(store, NOON, NOON + 2 * HOUR)) == 2
 
 
 def test_compaction_keeps_every_run_and_spares_the_current_hour(store: Store, tmp_path: Path) -> None:
     for n in range(5):
-        write(store, f"f{n}", [run(NOON + n * timedelta(minutes=20))])
+        write(store, f"f{n}", alike([run(NOON + n * timedelta(minutes=20))]))
     before = times(store, NOON, NOON + 2 * HOUR)
     assert compact(store, NOON + HOUR + timedelta(minutes=15)) == 3
     assert times(store, NOON, NOON + 2 * HOUR) == before
     assert len(list((tmp_path / "_usage/2026-01-02/12").iterdir())) == 1
     assert len(list((tmp_path / "_usage/2026-01-02/13").iterdir())) == 2, "it may still get more"
-    write(store, "late", [run(NOON)])
+    write(store, "late", alike([run(NOON)]))
     assert compact(store, NOON + 9 * HOUR) == 2 + 2
     assert len(times(store, NOON, NOON + 2 * HOUR)) == 6
     assert compact(store, NOON + 9 * HOUR) == 0
@@ -83,7 +83,7 @@ def test_killed_compaction_counts_nothing_twice(
     """It dies before the n-th of its changes; what is read stays the same, then and after another pass."""
     store = _Dying(f"file://{tmp_path_factory.mktemp('lake')}")
     for n in range(5):
-        write(store, f"f{n}", [run(NOON + n * timedelta(minutes=1))])
+        write(store, f"f{n}", alike([run(NOON + n * timedelta(minutes=1))]))
     before = times(store, NOON, NOON + HOUR)
     store.left = dying
     with contextlib.suppress(RuntimeError):
@@ -91,7 +91,7 @@ def test_killed_compaction_counts_nothing_twice(
     store.left = 99
     assert times(store, NOON, NOON + HOUR) == before
     if again:
-        write(store, "late", [run(NOON + timedelta(minutes=30))])
+        write(store, "late", alike([run(NOON + timedelta(minutes=30))]))
         before.append(NOON + timedelta(minutes=30))
     compact(store, NOON + 9 * HOUR)
     assert times(store, NOON, NOON + HOUR) == before
@@ -117,7 +117,7 @@ class _Dying(Store):
 
 
 def test_what_is_too_old_is_forgotten(store: Store) -> None:
-    write(store, "a", [run(NOON), run(NOON + HOUR)])
+    write(store, "a", alike([run(NOON), run(NOON + HOUR)]))
     assert forget(store, NOON + HOUR) == 1
     assert times(store, NOON, NOON + 9 * HOUR) == [NOON + HOUR]
 
@@ -125,7 +125,7 @@ def test_what_is_too_old_is_forgotten(store: Store) -> None:
 def test_runs_are_counted(store: Store) -> None:
     runs = [run(NOON, duration=n / 1000, cached=n > 90) for n in range(1, 101)]
     runs += [run(NOON + 24 * HOUR, key_id="k2", source=None, status=503, version=None, rows=0, bytes=9)]
-    write(store, "a", runs)
+    write(store, "a", alike(runs))
     found = read(store, NOON, NOON + 48 * HOUR)
     first, second = report(found, "day")
     assert first == {
