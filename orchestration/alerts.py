@@ -1,7 +1,8 @@
 """The sensor `alerts`: looks at every version's newest manifest, and at failed runs, twice a minute.
 
-It tells people what is wrong (`endpoints.alerts`), and keeps the check `freshness` true between runs: a run
-only ever says that its asset is fresh, since it has just made it.
+It tells people what is wrong (`endpoints.alerts`), and keeps Dagster's picture true between runs: the check
+`freshness`, since a run only ever says that its asset is fresh, and rollbacks by the command, which asks the
+lake alone.
 """
 
 # No `from __future__ import annotations` here: Dagster reads the context's annotation as an object.
@@ -14,7 +15,6 @@ from typing import Final
 
 import dagster as dg
 import orjson
-from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from endpoints.alerts.alerter import Alerter, Watched, missing_routes
 from endpoints.alerts.conditions import FailedRun, open_partitions
@@ -25,9 +25,11 @@ from endpoints.lake.follow import Follower
 from endpoints.lake.manifest import Manifest
 from endpoints.lake.publish import Lake
 from endpoints.settings import Settings
+from orchestration.asks import WILL_RETRY_TAG
 from orchestration.assets import asset_key
 from orchestration.catalog import Listed
 from orchestration.checks import FRESHNESS_CHECK, freshness_verdict
+from orchestration.rollback import observation
 
 NAME: Final = "alerts"
 EVERY_SECONDS: Final = 30
@@ -36,25 +38,31 @@ _RUNS: Final = 500  # of one look; the next one goes on
 _EVENTS: Final = 200
 
 Key = tuple[str, int]
+_Event = dg.AssetCheckEvaluation | dg.AssetObservation
 
 
 @dataclass(slots=True)
 class _Cursor:
-    """What this Dagster instance has seen: runs until then, and versions that were not fresh, in words."""
+    """What this Dagster instance has seen: runs until then, versions that were not fresh, in words, and the
+    snapshots that held ones were rolled back to.
+    """
 
     runs_until: datetime
     states: dict[str, str] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
 
     @classmethod
     def read(cls, text: str | None, now: datetime) -> "_Cursor":
         try:
             raw = orjson.loads(text or "")
-            return cls(datetime.fromisoformat(raw["runs_until"]), dict(raw["states"]))
+            since = datetime.fromisoformat(raw["runs_until"])
+            return cls(since, dict(raw["states"]), dict(raw.get("held", {})))
         except (ValueError, KeyError, TypeError):
             return cls(now - _FIRST_LOOK_BACK)
 
     def text(self) -> str:
-        return orjson.dumps({"runs_until": self.runs_until, "states": self.states}).decode()
+        seen = {"runs_until": self.runs_until, "states": self.states, "held": self.held}
+        return orjson.dumps(seen).decode()
 
 
 class _Watch:
@@ -89,7 +97,8 @@ def alert_sensor(versions: Sequence[Listed], settings: Settings) -> dg.SensorDef
         name=NAME,
         minimum_interval_seconds=EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Tells what is stale, failed, broken or recovered, and keeps the check `freshness` true.",
+        description="Tells what is stale, failed, broken or recovered; keeps the check `freshness` true, and "
+        "shows rollbacks by the command.",
     )
     def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         with watch.lock:
@@ -102,7 +111,10 @@ def _tick(context: dg.SensorEvaluationContext, watch: _Watch, now: datetime) -> 
     cursor = _Cursor.read(context.cursor, now)
     try:
         heads, alerter = watch.look()
-        events = list(_freshness_events(watch, heads, cursor, now))
+        events: list[_Event] = [
+            *_freshness_events(watch, heads, cursor, now),
+            *_rollback_events(watch, heads, cursor),
+        ]
         if not watch.settings.alerts:
             return _result(cursor, "ENDPOINTS_ALERTS is not set: nobody is told.", events)
         failed, until = _failed_runs(context.instance, cursor.runs_until, now)
@@ -120,7 +132,7 @@ def _tick(context: dg.SensorEvaluationContext, watch: _Watch, now: datetime) -> 
     return _result(cursor, f"{told}{unknown}", events)
 
 
-def _result(cursor: _Cursor, said: str, events: Sequence[dg.AssetCheckEvaluation]) -> dg.SensorResult:
+def _result(cursor: _Cursor, said: str, events: Sequence[_Event]) -> dg.SensorResult:
     return dg.SensorResult(skip_reason=said, asset_events=events, cursor=cursor.text())
 
 
@@ -151,6 +163,25 @@ def _freshness_events(
             severity=severity,
             metadata={name: dg.MetadataValue.text(text) for name, text in metadata.items()},
         )
+
+
+def _rollback_events(
+    watch: _Watch, heads: Mapping[Key, Manifest], cursor: _Cursor
+) -> Iterator[dg.AssetObservation]:
+    """Versions that somebody rolled back or released since the look before, but not by a run, which says so
+    itself.
+    """
+    for version in watch.assets:
+        head = heads.get((version.endpoint, version.number))
+        restored = head.restored if head is not None and head.held else None
+        if head is None or restored == cursor.held.get(version.key):
+            continue
+        if restored is None:
+            del cursor.held[version.key]
+        else:
+            cursor.held[version.key] = restored
+        if head.outcome in ("rolled_back", "released") and not head.run_id:
+            yield observation(head)
 
 
 def _failed_runs(

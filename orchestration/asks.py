@@ -30,6 +30,7 @@ RETRIES_TAG: Final = "endpoints/retries"
 BY_TAG: Final = "endpoints/by"
 """`terminal`: somebody waits for it, who would rather hear what is wrong than have it tried again."""
 PARTITION_TAG: Final = "dagster/partition"
+WILL_RETRY_TAG: Final = "dagster/will_retry"
 RANGE_TAGS: Final = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 

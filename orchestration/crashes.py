@@ -18,12 +18,11 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import orjson
 from dagster import DagsterRunStatus, RunRecord
-from dagster._core.events import JobFailureData, RunFailureReason
 
 from endpoints.lake.claims import Claims
 from endpoints.lake.publish import Lake
 from endpoints.settings import Settings
-from orchestration.asks import BY_TAG, RETRIES_TAG
+from orchestration.asks import BY_TAG, RETRIES_TAG, WILL_RETRY_TAG
 from orchestration.schedules import MATERIALIZE
 
 RETRIES = 3
@@ -34,7 +33,7 @@ _OWN_ERRORS = frozenset({"STEP_FAILURE", "RUN_EXCEPTION", "JOB_INITIALIZATION_FA
 # What Dagster writes on a run for itself, and must not be on another.
 _OF_ONE_RUN = (
     *("dagster/run_key", "dagster/sensor_name", "dagster/schedule_name", "dagster/tick", REASON_TAG),
-    *("dagster/will_retry", "dagster/auto_retry_run_id", "dagster/step_selection", "dagster/solid_selection"),
+    *(WILL_RETRY_TAG, "dagster/auto_retry_run_id", "dagster/step_selection", "dagster/solid_selection"),
 )
 _OVERLAP = timedelta(minutes=1)
 _FORGOTTEN_AFTER = timedelta(days=1)
@@ -83,10 +82,9 @@ def end_killed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Ends the run as failed, unless it has ended meanwhile."""
     now = instance.get_run_by_id(run.run_id)
     if now is not None and not now.is_finished:
+        instance.add_run_tags(run.run_id, {REASON_TAG: "UNEXPECTED_TERMINATION"})  # as Dagster itself says it
         instance.report_run_failed(
-            now,
-            "The process of this run is gone: it has shown no sign of life. What it published stays.",
-            JobFailureData(error=None, failure_reason=RunFailureReason.UNEXPECTED_TERMINATION),
+            now, "The process of this run is gone: it has shown no sign of life. What it published stays."
         )
 
 

@@ -1,4 +1,7 @@
-"""Rollback and release as jobs, for whoever works in Dagster's UI; the commands do the same."""
+"""Rollback and release as jobs, for whoever works in Dagster's UI; the commands do the same.
+
+The commands ask the lake alone. The sensor `alerts` sees what they did and tells the asset's page of it.
+"""
 
 # No `from __future__ import annotations` here: Dagster reads the contexts' annotations as objects.
 
@@ -23,11 +26,11 @@ def rollback_jobs(settings: Settings) -> list[dg.JobDefinition]:
 
     @dg.op(config_schema={"version": _VERSION, "to": _TO})
     def serve_older_snapshot(context: dg.OpExecutionContext) -> None:
-        _report(context, _roll_back(settings, context.op_config, context.run_id))
+        context.log_event(observation(_roll_back(settings, context.op_config, context.run_id)))
 
     @dg.op(config_schema={"version": _VERSION})
     def end_hold(context: dg.OpExecutionContext) -> None:
-        _report(context, _release(settings, context.op_config, context.run_id))
+        context.log_event(observation(_release(settings, context.op_config, context.run_id)))
 
     @dg.job(name="roll_back", description="Serve an older snapshot of a version again, held.")
     def roll_back_job() -> None:
@@ -55,10 +58,11 @@ def _release(settings: Settings, config: dict[str, Any], run_id: str) -> Manifes
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
-def _report(context: dg.OpExecutionContext, done: Manifest) -> None:
-    """An observation on the asset: its page tells who served what, and since when."""
-    metadata = {"outcome": done.outcome, "snapshot": done.number, "held": done.held}
+def observation(done: Manifest) -> dg.AssetObservation:
+    """What the asset's page tells of a rollback or release: what is served, and since when."""
+    metadata: dict[str, Any] = {"outcome": done.outcome, "snapshot": done.number, "held": done.held}
     if done.restored is not None:
         metadata["content of snapshot"] = done.restored
+    metadata["at"] = dg.MetadataValue.timestamp(done.created_at)
     key = asset_key(done.endpoint, done.version)
-    context.log_event(dg.AssetObservation(key, description=done.outcome.replace("_", " "), metadata=metadata))
+    return dg.AssetObservation(key, description=done.outcome.replace("_", " "), metadata=metadata)

@@ -24,7 +24,7 @@ from endpoints.query.examples import example_values
 from endpoints.settings import Settings
 from endpoints.spool import Spool
 from endpoints.types import Column
-from endpoints.usage import RunRecord
+from endpoints.usage import Alike
 from endpoints.warehouse import open_warehouse
 from endpoints.warehouse.protocol import Statement, Warehouse
 from serving.assets import Assets
@@ -129,7 +129,7 @@ class Service:
         await asyncio.to_thread(self.journal.stop)
         self.siblings.stop()
 
-    def _count(self, runs: list[RunRecord]) -> None:
+    def _count(self, runs: list[Alike]) -> None:
         """Called a few times a second with the runs that have ended since, by a thread of the journal."""
         self.metrics.observe(runs)
         self.siblings.tell()

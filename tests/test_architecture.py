@@ -44,6 +44,17 @@ def test_packages_import_only_what_they_may(package: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_dagster_is_used_by_its_public_names() -> None:
+    """What is private in it may move with any release."""
+    private = [
+        f"{file.relative_to(ROOT)}:{line}: imports {module}"
+        for file in sorted((ROOT / "orchestration").rglob("*.py"))
+        for line, module in imported(file)
+        if module.startswith("dagster._")
+    ]
+    assert not private, "\n".join(private)
+
+
 def test_definitions_hold_no_code() -> None:
     assert not list((ROOT / "endpoint_defs").rglob("*.py"))
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import polars as pl
 import pytest
 
+from endpoints.lake.rollback import release, roll_back
 from orchestration.alerts import NAME
 from orchestration.assets import asset_key
 from orchestration.checks import FRESHNESS_CHECK
@@ -135,6 +136,45 @@ def test_the_freshness_check_is_kept_true_between_runs(
     fresh.cursor = daemon.cursor
     fresh.tick()
     assert fresh.freshness()
+
+
+def test_a_rollback_by_the_command_is_on_the_assets_page(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    version = project.define("sales", materialize={"schedule": "hourly"})
+    daemon = Daemon(project, instance)
+
+    def observed() -> list[tuple[Any, ...]]:
+        """What the page shows, oldest first, after the sensor has looked twice."""
+        daemon.tick()
+        daemon.tick()
+        records = instance.fetch_observations(KEY, limit=10, ascending=True).records
+        shown = [record.asset_observation for record in records]
+        names = ("outcome", "snapshot", "held", "content of snapshot")
+        return [
+            tuple(one.metadata[n].value if n in one.metadata else None for n in names) for one in shown if one
+        ]
+
+    for _ in range(3):
+        assert daemon.run().success
+    assert observed() == []
+    roll_back(project.lake, version)
+    expected: list[tuple[Any, ...]] = [("rolled_back", 4, True, 2)]
+    assert observed() == expected
+    roll_back(project.lake, version)
+    expected.append(("rolled_back", 5, True, 1))
+    assert observed() == expected
+    release(project.lake, version)
+    expected.append(("released", 6, False, None))
+    assert observed() == expected
+    assert daemon.run().success
+    assert observed() == expected, "a publish is a materialization"
+
+    config = {"ops": {"serve_older_snapshot": {"config": {"version": "sales", "to": 1}}}}
+    job = daemon.definitions.resolve_job_def("roll_back")
+    assert job.execute_in_process(instance=instance, run_config=config).success
+    expected.append(("rolled_back", 8, True, 1))
+    assert observed() == expected, "the job has said so itself"
 
 
 def test_a_lake_that_does_not_answer_fails_no_tick(
