@@ -290,7 +290,7 @@ def headers(wanted: Wanted, facts: Facts, tag: str) -> list[RawHeader]:
         )
     if (newest := instant(facts.source_max)) is not None:
         sent.append((b"x-endpoint-source-max", newest.encode()))
-    if wanted.method == "POST":
+    if wanted.method == "POST" or wanted.asked.debug:
         sent.append((b"cache-control", b"no-store"))
     else:
         sent += ((b"cache-control", _cache_control(wanted, facts).encode()), (b"etag", tag.encode()))
@@ -339,13 +339,20 @@ def _envelope(wanted: Wanted, facts: Facts, rows: Rows, cursor: str | None) -> I
 
 
 def _cache_control(wanted: Wanted, facts: Facts) -> str:
-    """`public` only where the definition says so and the key is pinned to no one."""
-    version = wanted.served.version
-    who = "public" if version.public and not wanted.principal.pins else "private"
-    seconds = int(min(MAX_AGE, facts.max_age))
-    if seconds <= 0:
+    """How long a cache may show the answer; what it says of its own `Age` counts (RFC 9111, 4.2)."""
+    who = "public" if _is_public(wanted) else "private"
+    if facts.max_age < 1:
         return f"{who}, no-cache"
+    seconds = min(MAX_AGE, int(round(facts.age + facts.max_age, 3)))
     return f"{who}, max-age={seconds}, stale-while-revalidate={MAX_AGE}, stale-if-error={IF_ERROR}"
+
+
+def _is_public(wanted: Wanted) -> bool:
+    """Only where the definition says so, the key is pinned to no one, and no address holds private values."""
+    version = wanted.served.version
+    if not version.public or wanted.principal.pins:
+        return False
+    return not any(variable.private for variable in version.variables.values())
 
 
 _MEDIA_RANGES: Mapping[str, Format] = {

@@ -63,10 +63,10 @@ def test_compaction_keeps_every_run_and_spares_the_current_hour(store: Store, tm
 def test_a_clock_that_is_set_forward_and_back_loses_no_run(store: Store) -> None:
     """Runs keep the time at which they were recorded; compaction under a wrong clock comes early, no more."""
     at = [NOON, NOON + 6 * HOUR, NOON - 6 * HOUR, NOON + timedelta(minutes=1)]
-    write(store, "a", [run(one) for one in at])
-    write(store, "b", [run(at[0])])
+    write(store, "a", alike(run(one) for one in at))
+    write(store, "b", alike([run(at[0])]))
     assert compact(store, NOON + 9 * HOUR) == 2
-    write(store, "c", [run(at[0])])
+    write(store, "c", alike([run(at[0])]))
     assert compact(store, NOON) == 0
     everything = sorted([*at, at[0], at[0]])
     assert times(store, NOON - 9 * HOUR, NOON + 9 * HOUR) == everything
