@@ -72,22 +72,29 @@ def materialize_versions(
 ) -> Iterator[dict[str, Any]]:
     """Run the versions' assets in turn; yield an outcome per partition, as `--json` prints it.
 
-    `options` are those of `orchestration.run` that say which partitions.
+    `options` are those of `orchestration.run` that say which partitions. People are told of each version in
+    one line, and of each partition that failed in one of its own.
     """
-    from endpoints.lake.manifest import UNPARTITIONED  # brings Arrow, which `--help` must not wait for
-
     if not versions:
         return
+    published: list[dict[str, Any]] = []  # of one version
     with say.status("Starting Dagster") as status, closing(run_lines(settings, versions, options)) as lines:
         for line in lines:
-            name = f"{line['endpoint']}@{line['version']}"
-            name += "" if line["partition"] in (None, UNPARTITIONED) else f" {line['partition']}"
-            if "outcome" in line:
-                say.print(f"{name}: {_sentence(line)}", markup=False)
-                yield line
-            else:
+            if published and _version(line) != _version(published[0]):
+                say.print(_sentence(published), markup=False)
+                published = []
+            if "outcome" not in line:
                 many = f" ({line['done'] + 1} of {line['asked']})" if line["asked"] > 1 else ""
-                status.update(f"Materializing {name}{many}: {line['rows']:,} rows, {line['seconds']:.0f} s")
+                rows = f"{line['rows']:,} rows, {line['seconds']:.0f} s"
+                status.update(f"Materializing {_name(line)}{many}: {rows}")
+                continue
+            if line["outcome"] == "published":
+                published.append(line)
+            else:
+                say.print(f"{_name(line)}: {line['outcome']}. {line['error']}", markup=False)
+            yield line
+    if published:
+        say.print(_sentence(published), markup=False)
 
 
 def run_lines(
@@ -124,8 +131,20 @@ def _end_of(log: IO[bytes]) -> str:
     return "\n".join(log.read().decode(errors="replace").splitlines()[-15:])
 
 
-def _sentence(outcome: dict[str, Any]) -> str:
-    """An outcome, for people."""
-    if outcome["outcome"] != "published":
-        return f"{outcome['outcome']}. {outcome['error']}"
-    return f"{outcome['rows']:,} rows, {outcome['bytes']:,} bytes, snapshot {outcome['snapshot']}"
+def _version(line: dict[str, Any]) -> str:
+    return f"{line['endpoint']}@{line['version']}"
+
+
+def _name(line: dict[str, Any]) -> str:
+    """A version, and which of its partitions."""
+    from endpoints.lake.manifest import UNPARTITIONED  # brings Arrow, which `--help` must not wait for
+
+    return _version(line) + ("" if line["partition"] in (None, UNPARTITIONED) else f" {line['partition']}")
+
+
+def _sentence(published: Sequence[dict[str, Any]]) -> str:
+    """What of one version is published now, for people."""
+    first, last = published[0], published[-1]
+    which = f"{_version(first)}: {len(published):,} partitions," if len(published) > 1 else f"{_name(first)}:"
+    rows, size = (sum(line[what] for line in published) for what in ("rows", "bytes"))
+    return f"{which} {rows:,} rows, {size:,} bytes, snapshot {last['snapshot']}"

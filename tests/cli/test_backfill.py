@@ -95,6 +95,17 @@ def test_a_bad_partition_does_not_throw_the_good_ones_away(project: Path, run: R
     assert "nothing to make" in nothing.stderr
 
 
+def test_materialize_tells_people_of_each_version_once(project: Path, run: Run) -> None:
+    define(project, 4)
+    sell(project, 4, bad=2)
+    done = run("materialize", "daily_sales", "hourly")
+    assert (done.exit_code, done.stdout) == (1, "")
+    told = [line for line in done.stderr.splitlines() if "@" in line]
+    assert [line.partition(": ")[0] for line in told] == ["daily_sales@2", f"hourly@1 {key(2)}", "hourly@1"]
+    assert told[0].startswith("daily_sales@2: 3 rows, ")
+    assert told[2].startswith("hourly@1: 3 partitions, 3 rows, ")
+
+
 def test_killed_and_begun_again_it_goes_on(project: Path) -> None:
     define(project, HOURS)
     command = [sys.executable, "-m", "endpoints.cli", "backfill", "hourly", "--all", "--json"]
