@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _BARS = "▁▂▃▄▅▆▇█"
+_STEPS = {"hour": (timedelta(hours=1), "%Y-%m-%dT%H:00:00Z"), "day": (timedelta(days=1), "%Y-%m-%d")}
 _HEADINGS = ("requests", "errors", "p50", "p95", "p99", "rows", "bytes", "cached", "from asset")
 
 
@@ -59,7 +60,7 @@ def usage(name: str | None, since: datetime | None, until: datetime | None, by: 
     endpoint = read_definitions(settings).version(name).endpoint if name else None
     runs = read(Lake.open(settings, probe=False).store, since, until, endpoint=endpoint)
     if endpoint is None:
-        _print_all(runs, as_json)
+        _print_all(runs, since, until, as_json)
         return
     rows, whole = report(runs, by), totals(runs)
     if as_json:
@@ -67,7 +68,8 @@ def usage(name: str | None, since: datetime | None, until: datetime | None, by: 
         print_json({**span, "totals": whole, "usage": rows})
         return
     print_table((by, *_HEADINGS), ((str(row[by]), *_cells(row)) for row in [*rows, {by: "all", **whole}]))
-    answers().print(f"requests by {by}  {sparkline([row['requests'] for row in rows])}")
+    if by in _STEPS:
+        answers().print(f"requests by {by}  {sparkline(_over_time(rows, by, since, until))}")
 
 
 def sparkline(counts: list[int]) -> str:
@@ -76,9 +78,23 @@ def sparkline(counts: list[int]) -> str:
     return "".join(_BARS[(n * len(_BARS) - 1) // most] if n else "·" for n in counts)
 
 
-def _print_all(runs: pl.DataFrame, as_json: bool) -> None:
+def _over_time(rows: list[dict[str, Any]], by: str, since: datetime, until: datetime) -> list[int]:
+    """The requests of every hour or day of the span, those without any too."""
+    step, form = _STEPS[by]
+    counts = {row[by]: row["requests"] for row in rows}
+    at = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    if by == "day":
+        at = at.replace(hour=0)
+    found = []
+    while at < until:
+        found.append(counts.get(at.strftime(form), 0))
+        at += step
+    return found
+
+
+def _print_all(runs: pl.DataFrame, since: datetime, until: datetime, as_json: bool) -> None:
     """A line for each endpoint that was run, the busiest first."""
-    from endpoints.usage import totals
+    from endpoints.usage import report, totals
 
     found = [(str(key), runs_of) for (key,), runs_of in runs.group_by("endpoint") if key]
     lines = [({"endpoint": key, **totals(these)}, these) for key, these in found]
@@ -88,22 +104,24 @@ def _print_all(runs: pl.DataFrame, as_json: bool) -> None:
         return
     print_table(
         ("endpoint", *_HEADINGS, "by day"),
-        ((row["endpoint"], *_cells(row), _trend(these)) for row, these in lines),
+        (
+            (row["endpoint"], *_cells(row), sparkline(_over_time(report(these, "day"), "day", since, until)))
+            for row, these in lines
+        ),
     )
-
-
-def _trend(runs: pl.DataFrame) -> str:
-    from endpoints.usage import report
-
-    return sparkline([row["requests"] for row in report(runs, "day")])
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    times = (
-        f"{row[name]:,.1f} ms" if row[name] is not None else "–" for name in ("p50_ms", "p95_ms", "p99_ms")
-    )
+    times = (_milliseconds(row[name]) for name in ("p50_ms", "p95_ms", "p99_ms"))
     shares = (
         f"{row[name]:.0%}" if row[name] is not None else "–" for name in ("cached_share", "asset_share")
     )
     counts = (f"{row[name]:,}" for name in ("rows", "bytes"))
     return (f"{row['requests']:,}", f"{row['errors']:,}", *times, *counts, *shares)
+
+
+def _milliseconds(value: float | None) -> str:
+    """Fewer places the longer it took: a known answer takes hundredths."""
+    if value is None:
+        return "–"
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 1 else 2}f} ms"

@@ -26,7 +26,8 @@ def test_of_one_endpoint(run: Run, project: Path) -> None:
     shown = run("usage", "daily_sales", "--by", "version").stdout
     assert "2.0 ms" in shown
     assert "100%" in shown
-    assert run("usage", "daily_sales").stdout.rstrip().endswith("▃▃█")
+    assert run("usage", "daily_sales").stdout.rstrip().endswith("····▃·▃█"), "a dot for a day without any"
+    assert "requests by" not in shown, "versions are no time"
 
 
 def test_of_all(run: Run, project: Path) -> None:
@@ -35,7 +36,19 @@ def test_of_all(run: Run, project: Path) -> None:
     record(project, 0, 1, endpoint="other")
     found = json.loads(run("usage", "--json").stdout)
     assert [(row["endpoint"], row["requests"]) for row in found] == [("other", 2), ("daily_sales", 1)]
-    assert "daily_sales" in run("usage").stdout
+    shown = run("usage").stdout
+    assert "·······█" in next(line for line in shown.splitlines() if "daily_sales" in line)
+    assert "······██" in next(line for line in shown.splitlines() if "other" in line)
+
+
+def test_short_times_show(run: Run, project: Path) -> None:
+    """A known answer takes hundredths of a millisecond, a live one seconds."""
+    at = datetime.now(UTC).timestamp()
+    known = RunRecord(at, "daily_sales", 2, "k1", "asset", None, 200, 0.000018, 3, 100, cached=True)
+    slow = known._replace(endpoint="other", duration=1.23456)
+    write(Store(f"file://{project / 'lake'}"), "known", alike([known, slow, slow]))
+    assert "0.02 ms" in run("usage", "daily_sales").stdout
+    assert "1,235 ms" in run("usage").stdout
 
 
 def test_wrong_use(run: Run) -> None:
