@@ -4,6 +4,7 @@ EndpointsError
 ├── SettingsError          a setting is wrong: said once, at start
 ├── DefinitionError        endpoint.yaml or vN.sql is wrong: carries Problems
 ├── InputError             what a caller sent is wrong: carries FieldErrors
+├── NoAsset                there is no asset to answer from, and the version does not run live then
 ├── UnsupportedType        a column's ClickHouse type has no form here
 ├── WarehouseError         ClickHouse did not answer; keeps ClickHouse's own code
 │   ├── BadQuery           the query is at fault
@@ -120,6 +121,15 @@ class QueryCancelled(WarehouseError):
 
 class WarehouseUnavailable(WarehouseError):
     """No connection, a connection that broke, or a server that takes no more queries."""
+
+
+class NoAsset(EndpointsError):
+    """There is no asset to answer from, and the version does not run live then."""
+
+    def __init__(self, key: str, reason: str | None) -> None:
+        self.reason = reason
+        why = "its asset is not asked for" if reason == "direct" else f"no asset can answer ({reason})"
+        super().__init__(f"{why.capitalize()}, and {key} does not run live then: see `live_when`.")
 
 
 class LakeError(EndpointsError):

@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 from time import perf_counter
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import orjson
 from starlette.concurrency import iterate_in_threadpool
 from starlette.types import Receive, Scope, Send
 
+from endpoints.decision import Source
 from endpoints.errors import FieldError, InputError
 from endpoints.formats import TABULAR, Shape, json_parts, ndjson_parts
 from endpoints.query.bind import Bound
@@ -29,7 +30,6 @@ from serving.loaded import Served
 from serving.problems import HttpProblem
 from serving.request import Asked, Format
 
-Source = Literal["asset", "live", "stale"]
 RawHeader = tuple[bytes, bytes]
 
 MAX_AGE = 60  # seconds; a browser holds nothing for longer

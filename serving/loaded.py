@@ -91,6 +91,14 @@ class Loaded:
                 raise HttpProblem("broken_definition")
         raise HttpProblem("unknown_endpoint", extra={"near": self._near(folded, principal)})
 
+    def name_of(self, name: str, principal: Principal) -> str:
+        """An endpoint as its folder has it; empty where this principal may know of none of that name."""
+        folded = name.lower()
+        if not principal.sees(folded):
+            return ""
+        found = self.endpoints.get(folded)
+        return found.endpoint.name if found is not None else self.broken.get(folded, "")
+
     def visible(self, principal: Principal) -> Iterable[ServedEndpoint]:
         """The endpoints that this principal may know of, by name."""
         return (self.endpoints[name] for name in sorted(self.endpoints) if principal.sees(name))

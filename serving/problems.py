@@ -20,6 +20,7 @@ from endpoints.errors import (
     FieldError,
     InputError,
     LakeError,
+    NoAsset,
     OverLimit,
     QueryCancelled,
     QueryTimeout,
@@ -131,6 +132,7 @@ class LiveQueueFull(EndpointsError):
 # The first row that fits decides: more special classes stand above their parents.
 CODES: tuple[tuple[type[EndpointsError], str], ...] = (
     (InputError, "invalid_input"),
+    (NoAsset, "no_asset"),
     (PinNotApplicable, "pin_not_applicable"),
     (PinConflict, "pin_conflict"),
     (LiveQueueFull, "live_queue_full"),
@@ -203,7 +205,15 @@ def problem_of(error: BaseException) -> HttpProblem:
         return error
     if isinstance(error, InputError):
         return HttpProblem("invalid_input", errors=error.fields)
+    if isinstance(error, NoAsset):
+        return _no_asset(error.reason)
     return HttpProblem(code_of(error))
+
+
+def _no_asset(reason: str | None) -> HttpProblem:
+    detail = f"There is no asset to answer from ({reason}), and this version does not run live then."
+    headers = {"X-Endpoint-Reason": reason} if reason else {}
+    return HttpProblem("no_asset", detail, headers=headers, extra={"reason": reason})
 
 
 def response_of(error: BaseException) -> Response:

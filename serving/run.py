@@ -3,16 +3,14 @@
     authenticate → resolve the version → bind the variables → limit → conditional → cache → asset or live
       → encode → record
 
-What decides between asset and live is `endpoints.freshness`: here it is only followed.
+What decides between asset and live is `endpoints.decision`: here it is only followed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from time import perf_counter
@@ -22,6 +20,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from endpoints import freshness
+from endpoints.decision import Decision, Source
 from endpoints.errors import (
     Corrupt,
     EndpointsError,
@@ -33,19 +32,13 @@ from endpoints.errors import (
     UnsupportedType,
     WarehouseError,
 )
-from endpoints.freshness import Standing
-from endpoints.lake.manifest import Manifest
 from endpoints.lake.touched import touched
-from endpoints.query.bind import bind, count_statement, live_statement
+from endpoints.query.bind import bind
 from endpoints.rows import Rows
-from endpoints.usage import RunRecord
-from endpoints.warehouse.protocol import Caps, Statement
 from serving import debug
 from serving.answer import (
-    MAX_AGE,
     Answer,
     Facts,
-    Source,
     Wanted,
     choose_format,
     encode,
@@ -61,9 +54,10 @@ from serving.answer import (
 from serving.auth import Principal
 from serving.compress import choose_encoding
 from serving.cursor import Cursor, read_cursor
+from serving.facts import asset_facts, decided, facts_again, live_facts
 from serving.front import CORS
 from serving.lane import REFUSED, Known
-from serving.live import Key, LiveRows, Question, Slow
+from serving.live import Key, LiveRows, Slow
 from serving.loaded import Served
 from serving.logs import correlate, told
 from serving.problems import (
@@ -74,57 +68,16 @@ from serving.problems import (
     live_error_of,
     response_of,
 )
+from serving.question import question_of
 from serving.request import Call, check_page, gathered, read_body, read_query, refuse_body
 from serving.service import Service
+from serving.trail import Trail
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 INLINE_ROWS = 500  # encoding more than this goes to a thread: it would hold every other request up
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Where an answer is to come from. `fallback`: an older asset stands in where live fails or is slow."""
-
-    source: Source
-    reason: str | None
-    standing: Standing
-    manifest: Manifest | None
-    fallback: bool = False
-
-
-@dataclass(slots=True)
-class Trail:
-    """What is known of a run while it goes on, for its record and for `Server-Timing`."""
-
-    at: float = field(default_factory=time.time)
-    begun: float = field(default_factory=perf_counter)
-    principal: Principal | None = None
-    served: Served | None = None
-    facts: Facts | None = None
-    cached: bool = False
-    rows: int = 0
-    bytes: int = 0
-    timings: dict[str, float] = field(default_factory=dict)
-
-    def record(self, principal: Principal, status: int) -> RunRecord:
-        """The record of the run, which has ended."""
-        served, facts = self.served, self.facts
-        return RunRecord(
-            self.at,
-            served.endpoint.name if served else "",
-            served.version.number if served else None,
-            principal.id,
-            facts.source if facts else None,
-            facts.reason if facts else None,
-            status,
-            perf_counter() - self.begun,
-            self.rows,
-            self.bytes,
-            self.cached,
-        )
 
 
 class RunEndpoint:
@@ -155,6 +108,7 @@ async def _answer_or_problem(service: Service, request: Request, trail: Trail) -
     except Exception as error:
         if not isinstance(error, EndpointsError):
             log.exception("a run failed")
+        trail.failed()
         response = response_of(error)
         return Answer(response.status_code, list(response.raw_headers), bytes(response.body))
 
@@ -164,12 +118,12 @@ async def _answer(service: Service, request: Request, trail: Trail) -> Answer:
     principal = await _authenticate(service, request, trail)
     call = await _read(request)
     cursor = None if call.cursor is None else read_cursor(call.cursor, service.clock().now)
-    served = trail.served = _resolve(service, principal, request, call, cursor)
+    served = _resolve(service, principal, request, call, cursor, trail)
     wanted = await _bind(service, request, principal, call, cursor, served, trail)
     await _limit(service, request, wanted)
     if cursor is not None:
         return await _next_page(service, request, trail, wanted, cursor)
-    decision = decide(service, wanted, service.assets.manifest(served.version))
+    decision = decided(service, wanted, service.assets.manifest(served.version))
     while decision.source != "live":
         try:
             return await _asset(service, request, trail, wanted, decision)
@@ -178,8 +132,7 @@ async def _answer(service: Service, request: Request, trail: Trail) -> Answer:
         except Unservable as error:
             level = logging.DEBUG if isinstance(error, Unaligned) else logging.WARNING
             log.log(level, "%s: not answered from its asset: %s", served.version.key, told(error))
-            live = Decision("live", error.reason, decision.standing, decision.manifest)
-            decision = _live_unless_never(wanted, live)
+            decision = decision.live_instead(served.version, error.reason)
     return await _live(service, request, trail, wanted, decision)
 
 
@@ -192,6 +145,7 @@ async def _limit(service: Service, request: Request, wanted: Wanted) -> None:
 
 async def _authenticate(service: Service, request: Request, trail: Trail) -> Principal:
     principal = trail.principal = await service.authenticate(request.scope)
+    trail.endpoint = service.loaded.name_of(request.path_params["name"], principal)
     if REFUSED not in request.scope:  # else it has paid what it could
         await service.limits.admit(request.scope, principal)
     trail.timings["auth"] = (perf_counter() - trail.begun) * 1000
@@ -208,13 +162,15 @@ async def _read(request: Request) -> Call:
 
 
 def _resolve(
-    service: Service, principal: Principal, request: Request, call: Call, cursor: Cursor | None
+    service: Service, principal: Principal, request: Request, call: Call, cursor: Cursor | None, trail: Trail
 ) -> Served:
     """The version that is pinned, or that the cursor goes on in, or else the current one. HttpProblem."""
     endpoint = service.loaded.find(request.path_params["name"], principal)
     pinned = call.version if cursor is None else cursor.version
     if call.version not in (None, pinned):
         raise InputError([FieldError("cursor", "other_request", "This cursor belongs to another version.")])
+    number = endpoint.endpoint.current if pinned is None else pinned
+    trail.version = number if number in endpoint.versions else None
     return endpoint.version(pinned, service.clock().now.date())
 
 
@@ -238,6 +194,8 @@ async def _bind(
     with gathered(wrong):
         at = moment.now if cursor is None else cursor.bound_at
         bound = bind(served.version, asked.variables, pins=principal.pins, now=at, timezone=timezone)
+    if asked.refresh == "direct" and not served.version.live_when:
+        wrong.append(FieldError("refresh", "not_offered", "This version never runs live."))
     with gathered(wrong):
         limit = page_limit(served, asked)
     with gathered(wrong):
@@ -256,45 +214,6 @@ async def _bind(
     )
     wanted.timed("bind", begun)
     return wanted
-
-
-def decide(service: Service, wanted: Wanted, manifest: Manifest | None) -> Decision:
-    """Asset or live, and why. HttpProblem 503 `no_asset` where neither may answer."""
-    version, plan = wanted.served.version, wanted.served.plan
-    needed = touched(plan, wanted.bound, manifest, wanted.now) if plan is not None else None
-    standing = freshness.standing(version, manifest, wanted.now, needed)
-    reason = standing.state.reason
-    if version.materialize is None:
-        return Decision("live", "not_materialized", standing, manifest)
-    if wanted.asked.refresh == "direct":
-        if not version.live_when:
-            raise InputError([FieldError("refresh", "not_offered", "This version never runs live.")])
-        return Decision("live", "direct", standing, manifest)
-    if plan is None:
-        return _live_unless_never(wanted, Decision("live", "unservable", standing, manifest))
-    if manifest is not None and service.assets.is_corrupt(manifest):
-        return _live_unless_never(wanted, Decision("live", "corrupt", standing, manifest))
-    match freshness.route(version, standing):
-        case freshness.FromAsset():
-            return Decision("asset", reason, standing, manifest)
-        case freshness.FromAssetStale():
-            return Decision("stale", reason, standing, manifest)
-        case freshness.Live(fallback=fallback):
-            return Decision("live", reason, standing, manifest, fallback)
-        case freshness.Refuse():
-            raise _no_asset(reason)
-
-
-def _live_unless_never(wanted: Wanted, decision: Decision) -> Decision:
-    if not wanted.served.version.live_when:
-        raise _no_asset(decision.reason)
-    return decision
-
-
-def _no_asset(reason: str | None) -> HttpProblem:
-    detail = f"There is no asset to answer from ({reason}), and this version does not run live then."
-    headers = {"X-Endpoint-Reason": reason} if reason else {}
-    return HttpProblem("no_asset", detail, headers=headers, extra={"reason": reason})
 
 
 async def _asset(
@@ -324,24 +243,6 @@ async def _asset(
             debug.of_asset(wanted.served, manifest, touched(plan, wanted.bound, manifest, wanted.now))
         )
     return await _encoded(service, trail, wanted, facts, rows)
-
-
-def asset_facts(wanted: Wanted, decision: Decision, live_error: str | None = None) -> Facts:
-    """What an answer from the asset says of itself."""
-    manifest = decision.manifest
-    assert manifest is not None
-    source: Source = "asset" if decision.source == "asset" else "stale"
-    return Facts(
-        source,
-        decision.reason,
-        decision.standing.last_refresh,
-        execution_id=decision.standing.run_id or manifest.run_id,
-        tag=f"snapshot {decision.standing.snapshot}",
-        max_age=_promise_left(wanted, decision) if source == "asset" else 0,
-        live_error=live_error,
-        snapshot=manifest.number,
-        source_max=decision.standing.source_max,
-    )
 
 
 def _known(service: Service, request: Request, trail: Trail, wanted: Wanted, facts: Facts) -> Answer | None:
@@ -384,7 +285,7 @@ def _learn(
         Known(
             wanted,
             decision.manifest,
-            partial(_facts_again, service, decision, live[1] if live else None),
+            partial(facts_again, service, decision, live[1] if live else None),
             live,
             steady=not any(
                 v.default is not None and v.default.anchor and v.name not in asked.variables
@@ -396,31 +297,6 @@ def _learn(
             personal=known.personal,
         ),
     )
-
-
-def _facts_again(service: Service, before: Decision, live: LiveRows | None, wanted: Wanted) -> Facts | None:
-    """What the answer of `before` says at the moment of `wanted`; None where another would be given now."""
-    sunset = wanted.served.version.sunset
-    if sunset is not None and sunset <= wanted.now.date():
-        return None
-    try:
-        decision = decide(service, wanted, before.manifest)
-    except EndpointsError:
-        return None
-    if decision.source != before.source:
-        return None
-    if live is None:
-        return asset_facts(wanted, decision)
-    return live_facts(wanted, decision, live, cached=True)
-
-
-def _promise_left(wanted: Wanted, decision: Decision) -> float:
-    """Seconds for which the asset stays fresh. Closed partitions and held snapshots do at any age."""
-    refreshed = decision.standing.last_refresh
-    if refreshed is None:
-        return MAX_AGE
-    left = (refreshed + wanted.served.version.freshness - wanted.now).total_seconds()
-    return left if left > 0 else MAX_AGE
 
 
 async def _next_page(
@@ -454,16 +330,16 @@ async def _after_corruption(
     if known is not None and isinstance(error, Corrupt):
         newest = await service.assets.reload(wanted.served.version)
         if newest is not None and newest.number > known.number:
-            return decide(service, wanted, newest)
+            return decided(service, wanted, newest)
         service.assets.mark_corrupt(known, error)
-    return _live_unless_never(wanted, Decision("live", "corrupt", decision.standing, decision.manifest))
+    return decision.live_instead(wanted.served.version, "corrupt")
 
 
 async def _live(
     service: Service, request: Request, trail: Trail, wanted: Wanted, decision: Decision
 ) -> Answer:
     """Answer from ClickHouse, or from what is older where ClickHouse is slow or fails and there is such."""
-    question, lapsed = _question(service, request, wanted, decision), None
+    question, lapsed = question_of(service, request.scope, wanted, decision), None
     answer = partial(_live_answer, service, request, trail, wanted, decision)
     if wanted.asked.refresh == "cache":
         if (kept := service.live.kept(question.key)) is not None:
@@ -526,51 +402,6 @@ async def _live_answer(
     if wanted.asked.debug:
         wanted.notes.update(debug.of_live(wanted.served, facts.execution_id))
     return await _encoded(service, trail, wanted, facts, live[1].rows)
-
-
-def live_facts(
-    wanted: Wanted, decision: Decision, live: LiveRows, *, cached: bool, live_error: str | None = None
-) -> Facts:
-    """What a live answer says of itself."""
-    at = wanted.moment.tick
-    return Facts(
-        "live",
-        decision.reason,
-        live.started,
-        execution_id=live.query_id,
-        tag=live.digest,
-        max_age=live.left(at),
-        is_cached=cached,
-        age=live.age(at),
-        live_error=live_error,
-    )
-
-
-def _question(service: Service, request: Request, wanted: Wanted, decision: Decision) -> Question:
-    """The live run that answers. Its key holds the newest snapshot: publishing drops older results."""
-    version, asked, bound = wanted.served.version, wanted.asked, wanted.bound
-    snapshot = decision.manifest.number if decision.manifest is not None else 0
-    return Question(
-        version=version.key,
-        key=(version.key, version.fingerprint, bound.key, wanted.limit, asked.offset, asked.count, snapshot),
-        statement=partial(_statement, service, wanted),
-        count=count_statement(bound) if asked.count else None,
-        caps=Caps(timeout=version.limits.timeout, max_memory=version.limits.max_memory),
-        limit=wanted.limit,
-        offset=asked.offset,
-        keep_for=version.cache,
-        lapses_for=version.stale_while_revalidate,
-        queue_for=version.limits.timeout,
-        fresh=asked.refresh != "cache",
-        pay=partial(service.limits.start_live, request.scope),
-    )
-
-
-def _statement(service: Service, wanted: Wanted) -> Statement:
-    """The query in a total order: pages fit together, and live gives the asset's order. Blocks."""
-    columns = service.columns(wanted.served.version)
-    at_most = wanted.asked.offset + wanted.limit + 1  # one more tells whether rows follow
-    return live_statement(wanted.bound, total_order=len(columns), at_most=at_most)
 
 
 async def _encoded(service: Service, trail: Trail, wanted: Wanted, facts: Facts, rows: Rows) -> Answer:

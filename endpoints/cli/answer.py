@@ -7,35 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
-from typing import Literal
 
 import pyarrow as pa
 
-from endpoints import freshness
+from endpoints.decision import Decision, Source, decide
 from endpoints.definition import Version
-from endpoints.errors import Corrupt, EndpointsError, Unservable, WarehouseError
-from endpoints.freshness import Standing
+from endpoints.errors import Corrupt, StoreUnavailable, Unservable, WarehouseError
 from endpoints.lake.files import FileCache
-from endpoints.lake.manifest import Manifest
 from endpoints.lake.publish import Lake
 from endpoints.lake.read import AssetReader
-from endpoints.lake.touched import touched
 from endpoints.query.bind import Bound, bind, live_statement
-from endpoints.query.plan import Plan, Refused, make_plan
+from endpoints.query.plan import Plan, make_plan
 from endpoints.rows import Rows
 from endpoints.settings import Settings
 from endpoints.types import storage_schema
 from endpoints.warehouse import open_warehouse
 from endpoints.warehouse.protocol import Caps, Warehouse
-
-Source = Literal["asset", "live", "stale"]
-
-
-class NoAnswer(EndpointsError):
-    """Neither the asset nor a live run may answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,79 +50,46 @@ class Answer:
 
 
 def answer(settings: Settings, question: Question, now: datetime) -> Answer:
-    """The answer. InputError, NoAnswer, WarehouseError, StoreUnavailable."""
-    version, plan = question.version, make_plan(question.version)
+    """The answer. InputError, NoAsset, WarehouseError, StoreUnavailable."""
+    version, made = question.version, make_plan(question.version)
+    plan = made if isinstance(made, Plan) else None
     lake = Lake.open(settings, probe=False)
     manifest = lake.head(version.endpoint, version.number)
     reader = AssetReader(FileCache.open(lake.store, settings), budget=settings.asset_memory_bytes)
     with closing(open_warehouse(settings)) as warehouse, closing(reader):
         timezone = manifest.server.timezone if manifest else warehouse.server().timezone
         bound = bind(version, question.given, now=now, timezone=timezone)
-        live = partial(_live, warehouse, question, bound)
-        never = _why_never(question, plan)
-        if never is not None or isinstance(plan, Refused):
-            return live(never)
-        stands = freshness.standing(version, manifest, now, touched(plan, bound, manifest, now))
-        asset = partial(_asset, reader, manifest, plan, stands, question, bound)
-        reason = stands.state.reason
-        match freshness.route(version, stands):
-            case freshness.FromAsset():
-                try:
-                    return asset("asset")
-                except Corrupt:
-                    return live("corrupt")
-                except Unservable as error:
-                    _check_live(version)
-                    return live(error.reason)
-            case freshness.FromAssetStale():
-                try:
-                    return asset("stale")
-                except Unservable as error:
-                    _check_live(version)
-                    return live(error.reason)
-            case freshness.Live(fallback=fallback):
-                try:
-                    return live(reason)
-                except WarehouseError:
-                    if not fallback:
-                        raise
-                    return asset("stale")
-            case freshness.Refuse():
-                raise NoAnswer(f"{version.key} has no asset ({reason}), and does not run live then.")
-
-
-def _why_never(question: Question, plan: Plan | Refused) -> str | None:
-    """Why no asset can answer, whatever is in the lake. NoAnswer where live may not either."""
-    version = question.version
-    if version.materialize is None:
-        return "not_materialized"
-    if not question.direct and isinstance(plan, Plan):
-        return None
-    _check_live(version)
-    return "direct" if question.direct else "unservable"
-
-
-def _check_live(version: Version) -> None:
-    if not version.live_when:
-        raise NoAnswer(f"{version.key} never runs live (`live_when: []`).")
+        decision = decide(version, plan, manifest, bound, now, direct=question.direct)
+        if decision.source != "live":
+            try:
+                return _asset(reader, plan, decision, question, bound)
+            except (Corrupt, StoreUnavailable):
+                decision = decision.live_instead(version, "corrupt")
+            except Unservable as error:
+                decision = decision.live_instead(version, error.reason)
+        try:
+            return _live(warehouse, question, bound, decision.reason)
+        except WarehouseError as error:
+            if not decision.fallback:
+                raise
+            try:
+                return _asset(reader, plan, replace(decision, source="stale"), question, bound)
+            except (Corrupt, StoreUnavailable, Unservable):
+                raise error from None
 
 
 def _asset(
-    reader: AssetReader,
-    manifest: Manifest | None,
-    plan: Plan,
-    stands: Standing,
-    question: Question,
-    bound: Bound,
-    source: Source,
+    reader: AssetReader, plan: Plan | None, decision: Decision, question: Question, bound: Bound
 ) -> Answer:
-    """One page of the published rows. Corrupt, StoreUnavailable."""
+    """One page of the published rows. Corrupt, StoreUnavailable, Unservable."""
+    manifest, stands = decision.manifest, decision.standing
     assert manifest is not None, "only a version that has an asset is read"
+    assert plan is not None
     rows = reader.read(
         manifest, plan, bound, limit=question.limit, offset=question.offset, max_rows=question.limit
     )
     run_id = stands.run_id or manifest.run_id
-    return Answer(rows, source, stands.state.reason, stands.last_refresh, run_id)
+    return Answer(rows, decision.source, decision.reason, stands.last_refresh, run_id)
 
 
 def _live(warehouse: Warehouse, question: Question, bound: Bound, reason: str | None) -> Answer:

@@ -111,3 +111,23 @@ def test_a_version_that_never_runs_live(run: Run, project: Path) -> None:
 def test_materialize_wants_to_be_told_what(run: Run) -> None:
     assert run("materialize").exit_code == 2
     assert run("materialize", "daily_sales", "--all").exit_code == 2
+
+
+def test_files_that_cannot_be_read(run: Run, project: Path) -> None:
+    """The API's rule: live, unless the version never runs live."""
+    write_endpoint(
+        project, "careful", YAML.replace("    freshness", "    live_when: []\n    freshness"), SQL, SQL
+    )
+    for name in ("daily_sales", "careful"):
+        assert run("materialize", name).exit_code == 0
+    for file in (project / "lake" / "endpoints").rglob("*.parquet"):
+        file.write_bytes(b"not parquet")
+    done = run("run", "daily_sales", "-v", "region=EU", "--json")
+    assert (done.exit_code, json.loads(done.stdout)["source"], json.loads(done.stdout)["reason"]) == (
+        0,
+        "live",
+        "corrupt",
+    )
+    done = run("run", "careful", "-v", "region=EU", "--json")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "corrupt" in done.stderr

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import httpx
 
+from endpoints.errors import WarehouseUnavailable
 from endpoints.usage import RunRecord
 from serving.answer import Encoded
 from serving.problems import HttpProblem, LiveRateSpent
@@ -175,6 +176,29 @@ def test_every_run_leaves_one_record(stand, serve: Serve) -> None:
     ]
     assert all(run.bytes > 0 for run in runs[4:6])
     assert all(0 < run.duration < 30 for run in runs)
+
+
+def test_refused_runs_count_for_the_endpoint_that_was_meant(stand, serve: Serve) -> None:
+    """Its owner wants to know who still calls what has ended; nobody learns of what a key may not see."""
+    stand.publish("usage@2")
+    stand.files("usage@2")[0].write_bytes(b"not parquet")
+    runs = recorded(stand)
+    narrow = stand.keys.create("narrow", endpoints=("numbers",))[1]
+    client = serve()
+    stand.warehouse.error = WarehouseUnavailable("down")
+    asked = [
+        ("/endpoints/USAGE/run?customer_id=acme&version=1", stand.key, ("usage", 1, 410)),
+        ("/endpoints/usage/run?customer_id=acme&version=99", stand.key, ("usage", None, 404)),
+        ("/endpoints/usage/run?customer_id=a&limit=1&limit=2", stand.key, ("usage", 2, 400)),
+        (URL, stand.key, ("usage", 2, 503)),
+        ("/endpoints/broken/run", stand.key, ("broken", None, 503)),
+        (URL, narrow, ("", None, 404)),
+    ]
+    for path, key, _ in asked:
+        client.get(path, headers={"X-API-Key": key})
+    stand.until(lambda: len(runs) == len(asked))
+    assert [(run.endpoint, run.version, run.status) for run in runs] == [told for _, _, told in asked]
+    assert {(run.source, run.rows, run.cached) for run in runs} == {(None, 0, False)}
 
 
 def test_every_answer_tells_how_long_it_took(stand, serve: Serve) -> None:
