@@ -24,6 +24,18 @@ Bounds = tuple[Any, Any] | None
 Load = Callable[[], Path]
 K = TypeVar("K")
 V = TypeVar("V")
+_NUMBERS = {  # what is compared as a number, and as which
+    **{pa.timestamp(unit).id: pa.int64() for unit in ("s", "ms", "us", "ns")},
+    pa.date32().id: pa.int32(),
+}
+_WHOLE = [
+    (pa.uint8(), 0, 2**8 - 1),
+    (pa.int8(), -(2**7), 2**7 - 1),
+    (pa.uint16(), 0, 2**16 - 1),
+    (pa.int16(), -(2**15), 2**15 - 1),
+    (pa.uint32(), 0, 2**32 - 1),
+    (pa.int32(), -(2**31), 2**31 - 1),
+]
 _FOOTER_SHARE = 8  # of the budget, one part in
 _FOOTER_WEIGHT = 6  # bytes in memory for one in the file, about
 
@@ -158,7 +170,7 @@ class RowGroups:
         return _plain(seek_rows(self._table(footer, group, load, keep), sought), footer.schema)
 
     def _table(self, footer: Footer, group: Group, load: Load, keep: bool) -> pa.Table:
-        """All columns of a row group, each in one chunk."""
+        """All columns of a row group, each in one chunk; those that stay in memory are narrowed."""
         key = (group.file, group.index)
         with self._lock:
             if (known := self._tables.get(key)) is not None:
@@ -166,6 +178,7 @@ class RowGroups:
         table = _decode(footer, group, load())
         if not keep:
             return table
+        table = narrow(table)
         with self._lock:
             self._tables.put(key, table, table.nbytes)
         return table
@@ -234,7 +247,8 @@ class _Values(Sequence[Any]):
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-        self._array = array.view(pa.int64()) if pa.types.is_timestamp(array.type) else array
+        as_number = _NUMBERS.get(array.type.id)
+        self._array = array if as_number is None else array.view(as_number)
 
     def __len__(self) -> int:
         return len(self._array)
@@ -245,8 +259,8 @@ class _Values(Sequence[Any]):
 
 
 def comparable(value: pa.Scalar) -> Any:
-    """A value as statistics and `_Values` give it: instants as numbers, which keep nanoseconds."""
-    return value.value if pa.types.is_timestamp(value.type) else value.as_py()
+    """A value as statistics and `_Values` give it: days and instants as numbers, which keep nanoseconds."""
+    return value.value if value.type.id in _NUMBERS else value.as_py()
 
 
 def _filter(table: pa.Table, sought: Sequence[Sought]) -> pa.Table:
@@ -287,7 +301,7 @@ def _bounds(chunk: Any) -> Bounds:
     statistics = chunk.statistics
     if statistics is None or not statistics.has_min_max:
         return None
-    if statistics.logical_type.type == "TIMESTAMP":
+    if statistics.logical_type.type in ("TIMESTAMP", "DATE"):
         return statistics.min_raw, statistics.max_raw
     return statistics.min, statistics.max
 
@@ -314,7 +328,50 @@ def _plain(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _decoded(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    """A dictionary's values. `cast` says the same, and takes ten times as long for a few rows."""
-    if not column.type.value_type.equals(wanted):
-        return column.cast(wanted)
-    return pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], wanted)
+    """The values of a column as the file has them."""
+    return pa.chunked_array([_widened(chunk, wanted) for chunk in column.chunks], wanted)
+
+
+def _widened(chunk: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """One chunk in the wanted type. `cast` says the same, and takes several times as long for a few rows."""
+    if pa.types.is_dictionary(chunk.type):
+        return chunk.dictionary_decode() if chunk.type.value_type.equals(wanted) else chunk.cast(wanted)
+    as_number = _NUMBERS.get(wanted.id, wanted)
+    if chunk.null_count:
+        return chunk.cast(as_number).view(wanted)
+    values = pa.array(chunk.to_numpy().astype(as_number.to_pandas_dtype()))
+    return values if as_number is wanted else values.view(wanted)
+
+
+def narrow(table: pa.Table) -> pa.Table:
+    """The same values in as few bytes as they need here: whole numbers, days, and places in a dictionary.
+
+    A row group's counts are small and its texts few, so that a budget of memory holds several times as many
+    rows. Few of them are ever widened again: those of one answer.
+    """
+    columns = [_narrowed(column) for column in table.columns]
+    return pa.Table.from_arrays(columns, names=table.column_names)
+
+
+def _narrowed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if column.num_chunks != 1:
+        return column
+    array = column.chunk(0)
+    if pa.types.is_dictionary(array.type):
+        return pa.chunked_array([pa.DictionaryArray.from_arrays(_fitting(array.indices), array.dictionary)])
+    if pa.types.is_integer(array.type):
+        return pa.chunked_array([_fitting(array)])
+    if pa.types.is_date32(array.type):
+        return pa.chunked_array([_fitting(array.view(pa.int32()))])
+    return column
+
+
+def _fitting(array: pa.Array) -> pa.Array:
+    """Whole numbers in the narrowest type that holds them all."""
+    extremes = pc.min_max(array)
+    least, greatest = extremes["min"].as_py(), extremes["max"].as_py()
+    if least is None:
+        return array
+    candidates = (type_ for type_, low, high in _WHOLE if low <= least and greatest <= high)
+    found = next(candidates, array.type)
+    return array.cast(found) if found.bit_width < array.type.bit_width else array

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from endpoints.errors import Corrupt, MissingFile, Unservable
 from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import FileEntry, Manifest, PartitionEntry
 from endpoints.lake.read import AssetReader
-from endpoints.lake.rows import RowGroups
+from endpoints.lake.rows import RowGroups, _plain, narrow
 from endpoints.lake.store import Store
 from endpoints.query.bind import Bound, bind
 from endpoints.query.plan import Plan, make_plan
@@ -210,7 +210,9 @@ def test_nothing_is_cut_silently(folder: Path) -> None:
 
 
 def test_decoded_rows_stay_within_their_budget(folder: Path) -> None:
-    asset = Asset(folder, "SELECT c0 FROM t", ["Int64"], [(number,) for number in range(1000)], group=100)
+    asset = Asset(
+        folder, "SELECT c0 FROM t", ["Int64"], [(number << 40,) for number in range(1000)], group=100
+    )
     asset.reader._groups = groups = RowGroups(budget=2000)
     assert len(asset.read()[0]) == 1000
     assert groups.decoded == 2
@@ -224,6 +226,44 @@ def test_text_is_held_as_dictionaries(folder: Path) -> None:
     assert asset.read(k=3)[0] == [row[:1] for row in rows if row[1] == 3]
     assert asset.read(k=49)[0] == [row[:1] for row in rows if row[1] == 49]
     assert asset.reader.held_bytes < 1000 * (8 + 8) + 10_000
+
+
+SIGNED = [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("s", "UTC"), pa.float64()]
+UNSIGNED = [pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()]
+
+
+@pytest.mark.parametrize("type_", [*SIGNED, *UNSIGNED, pa.binary()], ids=str)
+@given(st.data())
+def test_rows_in_memory_are_narrow_and_come_back_as_they_were(
+    type_: pa.DataType, data: st.DataObject
+) -> None:
+    bits = 50 if type_ in (pa.binary(), pa.float64()) else type_.bit_width - (type_ not in UNSIGNED)
+    most = 2 ** data.draw(st.integers(0, bits)) - 1
+    numbers = st.integers(0 if type_ in UNSIGNED else -most, most)
+    maybe = st.one_of(st.none(), numbers)
+    values = data.draw(st.one_of(st.lists(numbers, max_size=40), st.lists(maybe, max_size=40)))
+    if type_ == pa.binary():
+        array = pa.array([None if v is None else b"%d" % v for v in values], type_).dictionary_encode()
+    elif type_ == pa.float64():
+        array = pa.array([None if v is None else float(v) for v in values], type_)
+    else:
+        array = pa.array(values, type_ if pa.types.is_integer(type_) else f"int{type_.bit_width}").view(type_)
+    table, schema = pa.table({"c": array}), pa.schema([("c", type_)])
+    narrowed = narrow(table)
+    assert narrowed.nbytes <= table.nbytes
+    begin, count = data.draw(st.integers(0, 40)), data.draw(st.integers(0, 40))
+    plain = _plain(narrowed.slice(begin, count), schema)
+    plain.validate(full=True)
+    assert plain.equals(_plain(table.slice(begin, count), schema))
+
+
+def test_small_numbers_take_little_memory(folder: Path) -> None:
+    rows = [(number % 200, date(2026, 1, 1 + number % 28), number // 100) for number in range(10_000)]
+    sql = "SELECT c0, c1 FROM t WHERE k = {k:Int64}"
+    asset = Asset(folder, sql, ["UInt64", "Date", "Int64"], rows, group=5000)
+    assert asset.read(k=7)[0] == [row[:2] for row in rows if row[2] == 7]
+    assert asset.read(k=70)[0] == [row[:2] for row in rows if row[2] == 70]
+    assert asset.reader.held_bytes < 10_000 * (1 + 1 + 2) + 10_000
 
 
 def test_a_read_looks_at_the_row_groups_of_its_key_only(folder: Path) -> None:
