@@ -17,7 +17,7 @@ FLOATS = 1e-9
 """Relative: sums of floats depend on the order in which ClickHouse adds."""
 
 Row = tuple[Any, ...]
-_SHOWN = 20
+_SHOWN = 5
 
 
 def difference(
@@ -32,8 +32,9 @@ def difference(
         return f"columns {_named(asset)} are not {_named(live)}"
     one, other = rows_of(asset.table, without), rows_of(live.table, without)
     if not _same_rows(one, other, floats, ordered):
-        shown = f"asset {one[:_SHOWN]} ({len(one)} rows)"
-        return f"{shown}, live {other[:_SHOWN]} ({len(other)} rows)"
+        at = _first_difference(one, other, floats)
+        shown = f"from row {at} on: asset {one[at : at + _SHOWN]} ({len(one)} rows)"
+        return f"{shown}, live {other[at : at + _SHOWN]} ({len(other)} rows)"
     return None if asset.has_more == live.has_more else f"has_more is {asset.has_more}"
 
 
@@ -65,6 +66,11 @@ def _same_rows(one: Sequence[Row], other: Sequence[Row], floats: float, ordered:
     # Rows that tie but for the last bits of a float may stand either way round.
     pairs = zip(sorted(one, key=_floats_last), sorted(other, key=_floats_last), strict=True)
     return all(_same(a, b, floats) for a, b in pairs)
+
+
+def _first_difference(one: Sequence[Row], other: Sequence[Row], floats: float) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if not _same(a, b, floats)), min(len(one), len(other)))
 
 
 def _floats_last(row: Row) -> tuple[list[str], list[float]]:

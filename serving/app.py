@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any
@@ -52,12 +53,13 @@ def create_app(
 
     SettingsError at once if a setting is wrong. `open_service` is the seam for other clients.
     """
+    alone = settings is None  # in a process of its own
     settings = settings or load_settings()
     Service.check(settings)
     app = Api(
         openapi_url=None,  # our own documents show what a key may see, and need one
         routes=_routes(),
-        lifespan=_lifespan(settings, open_service),
+        lifespan=_lifespan(settings, open_service, alone=alone),
         exception_handlers={HTTPException: _http_problem, EndpointsError: _problem},
         redirect_slashes=False,
     )
@@ -90,7 +92,9 @@ def _routes() -> list[BaseRoute]:
     ]
 
 
-def _lifespan(settings: Settings, open_service: Callable[[Settings], Service]) -> Lifespan[Api]:
+def _lifespan(
+    settings: Settings, open_service: Callable[[Settings], Service], *, alone: bool
+) -> Lifespan[Api]:
     # The lane goes to the protocol as well (its `app_state`), unless every request is to be logged.
     @asynccontextmanager
     async def lifespan(app: Api) -> AsyncIterator[dict[str, Any]]:
@@ -101,6 +105,11 @@ def _lifespan(settings: Settings, open_service: Callable[[Settings], Service]) -
             app.request_log = RequestLog(lambda name: name in service.loaded.endpoints)
         reloader = app.state.reloader = Reloader(service)
         reloader.start()
+        if alone:
+            # What is here by now stays. Each full collection would look through all of it while everyone
+            # waits: a tenth of a second.
+            gc.collect()
+            gc.freeze()
         warming = asyncio.create_task(service.pulse.alive())  # the first caller need not wait for it
         try:
             yield {} if app.request_log is not None else {"lane": service.lane}

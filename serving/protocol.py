@@ -146,7 +146,10 @@ class BoundedHttp(HttpToolsProtocol):
             self._refusal = "headers_too_large"
             raise ValueError(self._refusal)  # httptools has uvicorn call send_400_response
         self._head_bytes = 0
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before and self.scope["method"] != "HEAD":
+            self.cycle.transport = _Corked(self.transport)  # type: ignore[assignment]
         if self._reading is not None:  # of the head: the body has time of its own
             self._reading.cancel()
             self._reading = None
@@ -193,6 +196,35 @@ class BoundedHttp(HttpToolsProtocol):
         lines += [name + b": " + value + b"\r\n" for name, value in response.raw_headers]
         self.transport.write(b"".join([*lines, b"connection: close\r\n\r\n", bytes(response.body)]))
         self.transport.close()
+
+
+class _Corked:
+    """A transport for one answer that has a body: its head goes with the first of that, in one call.
+
+    A call is a large part of what a small answer takes.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+        self._begun = False
+
+    def write(self, data: bytes) -> None:
+        if self._head is not None:
+            self._transport.write(self._head + data)
+            self._head = None
+        elif self._begun or data.startswith(b"HTTP/1.1 100 "):
+            self._transport.write(data)
+        else:
+            self._head, self._begun = data, True
+
+    def close(self) -> None:
+        if self._head is not None:
+            self.write(b"")
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 def _lines(state: ServerState) -> bytes:

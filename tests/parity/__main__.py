@@ -43,6 +43,8 @@ def main() -> int:
                         print(f"seed {seed}: {difference}\n")
             finally:
                 bench.close()
+        done = min(start + CASES_PER_LAKE, asked.first + asked.seeds) - asked.first
+        print(f"{done} of {asked.seeds} queries, {differing} differ", file=sys.stderr, flush=True)
     seconds = time.monotonic() - began
     print(
         f"{asked.seeds} queries, {served} served from assets: {compared} pairs of answers, {differing} differ"

@@ -60,7 +60,6 @@ EXACT: dict[str, tuple[str, ...]] = {
     "retention": ("retention(x > 5, x > 20, flag)",),
     "sequencematch": (f"sequenceMatch('(?1).*(?2)')({MOMENT}, x > 30, x < 20)",),
     "sequencematchevents": ("sequenceMatchEvents('(?1).*(?2)')(toDateTime(id), x > 30, x < 20)",),
-    "sparkbar": ("sparkbar(9)(id, x)", "sparkbar(9, 0, 100)(id, x)"),
     "sum": (
         "sum(x)", "sum(m)", "sum(price)", "sum(f)", "sumIf(i, x > 20)", "sumIf(x, x > 100)", "sum(DISTINCT x)",
         "sumOrNull(x)", "sumOrNullIf(x, x > 100)", "sumOrDefault(m)", "sumDistinct(x)", "sumArray([x, i])",

@@ -88,7 +88,7 @@ MERGED = (
     "maxIf(n, flag)", "sumDistinct(x)", "sum(DISTINCT i)", "avg(x) FILTER (WHERE flag)", "sumArgMax(x, i)",
     "count() FILTER (WHERE x > 40)", "sumResample(0, 50, 25)(x, x)", "any(7)", "anyLast(length(''))",
     "windowFunnel(9000)(toDateTime(ts), x > 5, x > 20, flag)", "retention(x > 5, x > 20, flag)",
-    "sequenceMatch('(?1).*(?2)')(toDateTime(id), x > 30, x < 20)", "sparkbar(5)(id, x)",
+    "sequenceMatch('(?1).*(?2)')(toDateTime(id), x > 30, x < 20)",
     "maxIntersections(x, x + 3)", "intervalLengthSum(x, x + 3)", "groupArrayIntersect(tags)[1]",
 )  # fmt: skip
 CLOCKS = (

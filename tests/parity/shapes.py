@@ -204,6 +204,7 @@ SHAPES = [
     Shape("merge: order of rows below", "SELECT g, groupArray(x) AS a FROM (SELECT * FROM t ORDER BY x) WHERE i > {i:Int32} GROUP BY g", NUMBERS, "aggregate"),
     Shape("merge: quantile within its reservoir", "SELECT g, quantile(0.9)(x) AS a FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 1}, {"x": 99}]),
     Shape("merge: differences that span parts", "SELECT g, deltaSum(x) AS a FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 1}], "aggregate"),
+    Shape("merge: a range that parts forget", "SELECT g, sparkbar(5)(id, x) AS a FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 1}], "aggregate"),
     Shape("merge: floats", "SELECT g, sum(f) AS a, avg(f) AS b FROM t WHERE x > {x:Int64} GROUP BY g", [{"x": 1}, {"x": 99}]),
     Shape("merge: floats of one part", "SELECT sum(f) AS a, avg(x / 8) AS b, min(f) AS c, max(zero) AS z, uniq(f) AS d, quantileExact(f) AS e FROM t WHERE k = {k:String}"),
     Shape("merge: variable in an aggregate", "SELECT g, countIf(x > {x:Int64}) AS a FROM t GROUP BY g", [{"x": 1}]),

@@ -69,7 +69,7 @@ MERGING = {
         quantilesdeterministic quantilesexact quantilesexactexclusive quantilesexacthigh
         quantilesexactinclusive quantilesexactlow quantilesexactweighted quantilesexactweightedinterpolated
         quantilesinterpolatedweighted quantilesprometheushistogram quantilestiming quantilestimingweighted
-        quantiletiming quantiletimingweighted rankcorr retention sequencematch sequencematchevents sparkbar
+        quantiletiming quantiletimingweighted rankcorr retention sequencematch sequencematchevents
         sum sumcount summap summapfiltered summapfilteredwithoverflow summappedarrays summapwithoverflow
         sumwithoverflow uniq uniqcombined uniqcombined64 uniqexact uniqhll12 uniqupto windowfunnel"""
     ),
@@ -94,7 +94,9 @@ MERGING = {
         quantilestdigestweighted quantiletdigest quantiletdigestweighted sequencecount
         stochasticlinearregression stochasticlogisticregression string_agg topk topkweighted"""
     ),
-    Merging.WRONG: _names("boundingratio deltasum deltasumtimestamp singlevalueornull studentttestonesample"),
+    Merging.WRONG: _names(
+        "boundingratio deltasum deltasumtimestamp singlevalueornull sparkbar studentttestonesample"
+    ),
     Merging.STATELESS: _names(
         """aggthrow exponentialtimedecayedavg exponentialtimedecayedcount exponentialtimedecayedmax
         exponentialtimedecayedsum flamegraph groupbitmapand groupbitmapor groupbitmapxor mergedjsonpatch
