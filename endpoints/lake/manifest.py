@@ -30,6 +30,7 @@ UNPARTITIONED = "all"
 BODY_BYTES = 64 * 1024
 ERROR_CHARACTERS = 500
 _INLINE_BYTES = 48 * 1024
+_LEAST_ENTRY_BYTES = 100  # fewer than the names of its fields take
 _SEGMENT_ENTRIES = 64
 
 Outcome = Literal["published", "failed", "breached", "superseded", "rolled_back", "released"]
@@ -176,9 +177,10 @@ def encode(manifest: Manifest) -> Encoded:
         "restored": manifest.restored,
     }
     keys = sorted({*manifest.partitions, *manifest.failures})
-    body = _dump({**head, **_pack(manifest, keys)})
-    if len(body) <= _INLINE_BYTES:
-        return Encoded(body, {})
+    if len(keys) <= _INLINE_BYTES // _LEAST_ENTRY_BYTES:
+        body = _dump({**head, **_pack(manifest, keys)})
+        if len(body) <= _INLINE_BYTES:
+            return Encoded(body, {})
     segments = {_segment_name(raw): raw for raw in (_dump(_pack(manifest, chunk)) for chunk in _chunks(keys))}
     body = _dump({**head, "segments": list(segments)})
     if len(body) > BODY_BYTES:
@@ -238,19 +240,35 @@ def _chunks(keys: list[str]) -> Iterator[list[str]]:
 
 def _pack(manifest: Manifest, keys: list[str]) -> dict[str, Any]:
     """The partitions and failures of `keys`. Column lists, mostly the same, are kept once and numbered."""
-    numbers: dict[tuple[Column, ...], int] = {}
+    numbers = _Numbers()
     partitions = {
         key: _from_entry(manifest.partitions[key], numbers) for key in keys if key in manifest.partitions
     }
     failures = {key: _from_failure(manifest.failures[key]) for key in keys if key in manifest.failures}
-    columns = [[[c.name, c.type.text] for c in columns] for columns in numbers]
+    columns = [[[c.name, c.type.text] for c in columns] for columns in numbers.lists]
     return {"columns": columns, "partitions": partitions, "failures": failures}
 
 
-def _from_entry(entry: PartitionEntry, numbers: dict[tuple[Column, ...], int]) -> dict[str, Any]:
+class _Numbers:
+    """Lists of columns, each once. One that has been seen is known by its identity: hashing it would take
+    longer than writing the rest of the entry.
+    """
+
+    def __init__(self) -> None:
+        self.lists: dict[tuple[Column, ...], int] = {}
+        self._seen: dict[int, int] = {}
+
+    def of(self, columns: tuple[Column, ...]) -> int:
+        number = self._seen.get(id(columns))
+        if number is None:
+            number = self._seen[id(columns)] = self.lists.setdefault(columns, len(self.lists))
+        return number
+
+
+def _from_entry(entry: PartitionEntry, numbers: _Numbers) -> dict[str, Any]:
     return {
         "files": [[f.path, f.rows, f.bytes, f.checksum] for f in entry.files],
-        "columns": numbers.setdefault(entry.columns, len(numbers)),
+        "columns": numbers.of(entry.columns),
         "as_of": entry.as_of.isoformat(),
         "source_max": entry.source_max.isoformat() if entry.source_max else None,
         "fingerprint": entry.fingerprint,
