@@ -174,7 +174,7 @@ def identity(wanted: Wanted, facts: Facts) -> str:
     """A digest of all that decides the rows and their form."""
     asked, version = wanted.asked, wanted.served.version
     parts = (
-        *(version.number, version.fingerprint, facts.tag, facts.source, facts.reason),
+        *(version.key, version.fingerprint, facts.tag, facts.source, facts.reason),
         *(
             wanted.bound.key,
             wanted.limit,

@@ -172,8 +172,6 @@ class LiveRuns:
         for run in list(self._runs.values()):
             self._abandon(run)
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._shared is not None:
-            await self._shared.close()
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     def kept(self, key: Key) -> LiveRows | None:

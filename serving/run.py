@@ -230,6 +230,8 @@ async def _asset(
         if decision.source != "live":
             _learn(service, request, wanted, decision, known)
         return known
+    if (shared := await _shared(service, trail, wanted, facts)) is not None:
+        return shared
     manifest, plan = decision.manifest, wanted.served.plan
     assert manifest is not None
     assert plan is not None
@@ -242,7 +244,26 @@ async def _asset(
         wanted.notes.update(
             debug.of_asset(wanted.served, manifest, touched(plan, wanted.bound, manifest, wanted.now))
         )
-    return await _encoded(service, trail, wanted, facts, rows)
+    return await _encoded(service, trail, wanted, facts, rows, since=begun)
+
+
+async def _shared(service: Service, trail: Trail, wanted: Wanted, facts: Facts) -> Answer | None:
+    """The bytes that another replica has made of the same asset."""
+    shared, fingerprint = service.shared_results, wanted.served.version.fingerprint
+    if shared is None or wanted.asked.debug or wanted.asked.refresh != "cache":
+        return None
+    if not shared.asks_for(fingerprint):
+        return None
+    begun, name = perf_counter(), identity(wanted, facts)
+    keys = tuple(kept_as(name, wanted, facts, personal=personal) for personal in (False, True))
+    encoded = await shared.get(keys)
+    wanted.timed("shared", begun)
+    if encoded is None:
+        return None
+    service.results.put(keys[encoded.personal], encoded)
+    trail.cached, trail.rows = True, encoded.rows
+    sent = [*headers(wanted, facts, etag(name)), *encoded.headers]
+    return Answer(200, sent, encoded.body, personal=encoded.personal)
 
 
 def _known(service: Service, request: Request, trail: Trail, wanted: Wanted, facts: Facts) -> Answer | None:
@@ -404,8 +425,10 @@ async def _live_answer(
     return await _encoded(service, trail, wanted, facts, live[1].rows)
 
 
-async def _encoded(service: Service, trail: Trail, wanted: Wanted, facts: Facts, rows: Rows) -> Answer:
-    """The rows in their format, kept for whoever asks the same."""
+async def _encoded(
+    service: Service, trail: Trail, wanted: Wanted, facts: Facts, rows: Rows, *, since: float | None = None
+) -> Answer:
+    """The rows in their format, kept for whoever asks the same; shared if they were read since `since`."""
     if rows.table.num_rows <= INLINE_ROWS:
         encoded = encode(wanted, facts, rows)
     else:
@@ -414,7 +437,12 @@ async def _encoded(service: Service, trail: Trail, wanted: Wanted, facts: Facts,
     name = identity(wanted, facts)
     # Whoever asks after a live run hears that it is reused; what is sent in parts is not kept.
     if encoded.parts is None and not wanted.asked.debug and (facts.source != "live" or facts.is_cached):
-        service.results.put(kept_as(name, wanted, facts, personal=encoded.personal), encoded)
+        key = kept_as(name, wanted, facts, personal=encoded.personal)
+        service.results.put(key, encoded)
+        if service.shared_results is not None and since is not None:
+            service.shared_results.made(
+                wanted.served.version.fingerprint, key, encoded, perf_counter() - since
+            )
     trail.facts, trail.rows = facts, encoded.rows
     sent = [*headers(wanted, facts, etag(name)), *encoded.headers]
     return Answer(200, sent, encoded.body, encoded.parts)

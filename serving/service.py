@@ -33,6 +33,7 @@ from serving.clock import Clock
 from serving.journal import Journal
 from serving.lane import Lane
 from serving.limits import Limits
+from serving.link import Link
 from serving.live import LiveRuns
 from serving.loaded import Loaded
 from serving.logs import told
@@ -42,6 +43,7 @@ from serving.pulse import Pulse
 from serving.record import Records
 from serving.results import Results
 from serving.shared import SharedRuns
+from serving.shared_results import SharedResults
 from serving.siblings import Siblings
 from serving.tokens import Tokens
 
@@ -71,6 +73,8 @@ class Service:
         self.records: Records = self.journal
         self.refused = 0  # requests without a valid key
         self.results = Results(settings.result_cache_bytes)
+        self.redis = Link(settings.redis_url, settings) if settings.redis_url else None
+        self.shared_results = SharedResults(self.redis) if self.redis else None
         self.live = LiveRuns(
             warehouse,
             concurrency=settings.live_at_once,
@@ -79,7 +83,7 @@ class Service:
             memory_bytes=settings.live_memory_bytes,
             spool_bytes=settings.live_spool_bytes,
             spool_folder=settings.cache_dir / "live",
-            shared=SharedRuns(settings.redis_url, settings) if settings.redis_url else None,
+            shared=SharedRuns(self.redis) if self.redis else None,
         )
         self.limits = Limits(settings)
         self.pulse = Pulse(warehouse)
@@ -121,6 +125,10 @@ class Service:
     async def close(self) -> None:
         """Stop what runs, then let go of every client."""
         await self.live.close()
+        if self.shared_results is not None:
+            await self.shared_results.close()
+        if self.redis is not None:
+            await self.redis.close()
         await self.limits.close()
         self.keys.stop()
         self.assets.stop()

@@ -2,7 +2,7 @@
 
 Whoever holds the lease of a question asks; the others look for its result, and for the lease's end, a few
 times a second. A lease lasts seconds and is renewed while its holder lives, so that a killed one is soon
-replaced. Redis is asked within a short time or not at all: while it is away, each process asks for itself.
+replaced. While Redis is away, each process asks for itself.
 
 Results lie in Redis as long as they may be reused, under names that give away no value; large ones are not
 shared.
@@ -11,37 +11,24 @@ shared.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import orjson
 import pyarrow as pa
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from endpoints.rows import Rows
-from endpoints.settings import Settings
 from endpoints.types import Column, parse_type
+from serving.link import Away, Link
 
 if TYPE_CHECKING:
     from serving.live import LiveRows, Question
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-ANSWERS_WITHIN = 0.25  # seconds; a slower Redis counts as none
-TRY_AGAIN = 5.0
-CONNECTIONS = 32
 LEASE = 3.0
 LOOK_EVERY = 0.05
 MOST_BYTES = 8 * 2**20
@@ -51,56 +38,45 @@ _RENEW = "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('pexpire'
 _RELEASE = "if redis.call('get',KEYS[1])==ARGV[1] then return redis.call('del',KEYS[1]) end"
 
 
-class _Away(Exception):
-    """Redis does not answer."""
-
-
 class SharedRuns:
     """The live runs of all replicas that have the same lake and warehouse. Belongs to the event loop."""
 
-    def __init__(self, url: str, settings: Settings) -> None:
-        pool: Any = BlockingConnectionPool.from_url(
-            url, max_connections=CONNECTIONS, timeout=ANSWERS_WITHIN, retry=Retry(NoBackoff(), 0)
-        )
-        self._redis: Any = Redis(connection_pool=pool)
-        self._pool = pool
-        self._namespace = repr((settings.lake_url, settings.clickhouse_url))
-        self._away_until = float("-inf")
-
-    async def close(self) -> None:
-        await self._pool.disconnect()
+    def __init__(self, link: Link) -> None:
+        self._link = link
 
     async def run(self, question: Question, ask: Callable[[], Awaitable[LiveRows]]) -> LiveRows:
         """What another replica has found or is about to find, else what `ask` finds, for the others too."""
         token = os.urandom(8).hex()
         try:
             found = await self._wait(question, token)
-        except _Away:
+        except Away:
             return await ask()
         if found is not None:
             return found
         renewing = asyncio.create_task(self._renew(question, token))
         try:
             rows = await ask()
-            with suppress(_Away):
+            with suppress(Away):
                 await self._publish(question, token, rows)
             return rows
         finally:
             renewing.cancel()
-            with suppress(_Away):
-                await self._call(self._redis.eval(_RELEASE, 1, self._name(question, "lease"), token))
+            with suppress(Away):
+                await self._link.call(
+                    self._link.redis.eval(_RELEASE, 1, self._name(question, "lease"), token)
+                )
 
     async def _wait(self, question: Question, token: str) -> LiveRows | None:
-        """A result, or None where it is ours to ask: by the lease, or after too long a wait. _Away."""
+        """A result, or None where it is ours to ask: by the lease, or after too long a wait. Away."""
         result, lease = self._name(question, "result"), self._name(question, "lease")
         leader, end = None, time.monotonic() + 2 * question.queue_for.total_seconds()
         while time.monotonic() < end:
-            blob = await self._call(self._redis.get(result))
+            blob = await self._link.call(self._link.redis.get(result))
             if blob is not None and (found := _read(blob, question, leader)) is not None:
                 return found
-            if await self._call(self._redis.set(lease, token, nx=True, px=int(LEASE * 1000))):
+            if await self._link.call(self._link.redis.set(lease, token, nx=True, px=int(LEASE * 1000))):
                 return None
-            holder = await self._call(self._redis.get(lease))
+            holder = await self._link.call(self._link.redis.get(lease))
             leader = holder.decode() if holder is not None else leader
             await asyncio.sleep(LOOK_EVERY)
         return None
@@ -109,33 +85,18 @@ class SharedRuns:
         lease = self._name(question, "lease")
         while True:
             await asyncio.sleep(LEASE / 3)
-            with suppress(_Away):
-                await self._call(self._redis.eval(_RENEW, 1, lease, token, int(LEASE * 1000)))
+            with suppress(Away):
+                await self._link.call(self._link.redis.eval(_RENEW, 1, lease, token, int(LEASE * 1000)))
 
     async def _publish(self, question: Question, token: str, rows: LiveRows) -> None:
         if rows.rows.table.nbytes > MOST_BYTES:
             return
         life = max(question.keep_for, LEAST_LIFE)
         blob = await asyncio.to_thread(_written, rows, token)
-        await self._call(self._redis.set(self._name(question, "result"), blob, px=life))
+        await self._link.call(self._link.redis.set(self._name(question, "result"), blob, px=life))
 
     def _name(self, question: Question, kind: str) -> str:
-        digest = hashlib.sha256(repr((self._namespace, question.key)).encode()).hexdigest()
-        return f"endpoints:live:{kind}:{digest}"
-
-    async def _call(self, command: Awaitable[T]) -> T:
-        """What Redis says. _Away where it does not, or did not a moment ago."""
-        if time.monotonic() < self._away_until:
-            if asyncio.iscoroutine(command):
-                command.close()
-            raise _Away
-        try:
-            async with asyncio.timeout(ANSWERS_WITHIN):
-                return await command
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("Redis is away, live runs are not shared: %s", type(error).__name__)
-            self._away_until = time.monotonic() + TRY_AGAIN
-            raise _Away from None
+        return self._link.name(f"live:{kind}", question.key)
 
 
 def _written(live: LiveRows, token: str) -> bytes:
