@@ -18,7 +18,7 @@ from endpoints.query.plan import Refused, make_plan
 from endpoints.settings import Settings, url_folder
 
 _READERS = 16  # a request to S3 is mostly waiting
-_WITHIN = timedelta(seconds=1)
+_WITHIN = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def rebuilds(
     made = sorted((version for version in versions if version.materialize), key=_is_whole)
     ends = time.monotonic() + within.total_seconds()
     try:
-        lake = existing_lake(settings)
+        lake = existing_lake(settings, within)
         if lake is None or not made:
             return Rebuilds()
         heads = {hinted(found.key) for found in lake.store.list(HEADS)}
@@ -69,12 +69,12 @@ def rebuilds(
     )
 
 
-def existing_lake(settings: Settings) -> Lake | None:
-    """The lake of the settings to look into, without patience; None where its folder is not there (yet)."""
+def existing_lake(settings: Settings, patience: timedelta) -> Lake | None:
+    """The lake of the settings to look into; None where its folder is not there (yet)."""
     folder = url_folder(settings.lake_url)
     if folder is not None and not folder.exists():
         return None
-    return Lake.open(settings, probe=False, patient=False)
+    return Lake.open(settings, probe=False, patience=patience)
 
 
 def rebuilding(version: Version, manifest: Manifest | None, now: datetime) -> str | None:

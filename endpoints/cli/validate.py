@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -22,8 +22,16 @@ if TYPE_CHECKING:
 @click.option(
     "--connect", is_flag=True, help="Ask ClickHouse too: does each query compile, do its types hold?"
 )
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=1,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the lake may take to tell; 0: do not ask it.",
+)
 @as_json
-def validate(connect: bool, as_json: bool) -> None:
+def validate(connect: bool, wait: float, as_json: bool) -> None:
     """Check every definition.
 
     Needs no ClickHouse, unless --connect is given: then each query is described (not run) there. Where the
@@ -43,7 +51,7 @@ def validate(connect: bool, as_json: bool) -> None:
     if connect:
         problems += ask_clickhouse(settings, versions)
         problems += ask_sources(settings, definitions.sources)
-    notes = list(ask_lake(settings, versions))
+    notes = list(ask_lake(settings, versions, timedelta(seconds=wait))) if wait else []
     count = len({*definitions.endpoints, *definitions.broken})
     if as_json:
         print_json(
@@ -60,13 +68,14 @@ def validate(connect: bool, as_json: bool) -> None:
     raise SystemExit(1 if problems else 0)
 
 
-def ask_lake(settings: Settings, versions: Sequence[Version]) -> Iterator[Problem]:
+def ask_lake(settings: Settings, versions: Sequence[Version], within: timedelta) -> Iterator[Problem]:
     """What is published and not of the versions' definitions any more. A lake that does not answer is a
     note of its own, since whoever validates may have no access to it.
     """
     from endpoints.rebuilding import rebuilds
 
-    found, folder = rebuilds(settings, versions, datetime.now(UTC)), settings.defs.name
+    found = rebuilds(settings, versions, datetime.now(UTC), within=within)
+    folder = settings.defs.name
     for version in versions:
         if version.key in found.said:
             again = "backfill" if version.materialize and version.materialize.partitions else "materialize"
@@ -81,9 +90,7 @@ def ask_lake(settings: Settings, versions: Sequence[Version]) -> Iterator[Proble
     if found.unread:
         why = f" ({found.why})" if found.why else ""
         message = f"The lake did not tell of {found.unread:,} versions in time{why}."
-        yield Problem(
-            folder, 1, "lake_unread", message, "`endpoints status` asks it for as long as it takes."
-        )
+        yield Problem(folder, 1, "lake_unread", message, "Give it longer with --wait.")
 
 
 def ask_clickhouse(settings: Settings, versions: Sequence[Version]) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
+from datetime import timedelta
 
 import orjson
 
@@ -36,12 +37,12 @@ class Lake:
         self.store = store
 
     @classmethod
-    def open(cls, settings: Settings, *, probe: bool = True, patient: bool = True) -> Lake:
+    def open(cls, settings: Settings, *, probe: bool = True, patience: timedelta | None = None) -> Lake:
         """The lake of the settings. `probe` makes sure that publishing is safe there: StoreUnsafe.
 
-        `patient` is as of Store.
+        `patience` is as of Store.
         """
-        store = Store.open(settings.lake_url, settings, patient=patient)
+        store = Store.open(settings.lake_url, settings, patience=patience)
         if probe:
             store.probe()
         return cls(store)

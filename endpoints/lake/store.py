@@ -39,8 +39,6 @@ _RETRY: Any = {
     "retry_timeout": timedelta(seconds=10),
     "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=2), "base": 2},
 }
-# For what is nice to know, and not worth waiting for.
-_ONE_SECOND: Any = dict.fromkeys(("connect_timeout", "read_timeout", "timeout"), timedelta(seconds=1))
 _NO_RETRY: Any = {**_RETRY, "max_retries": 0}
 
 
@@ -57,19 +55,21 @@ class Listed:
 class Store:
     """Objects under one `file://` or `s3://` URL. Missing objects are None; trouble is StoreUnavailable.
 
-    One that is not `patient` gives up on S3 after a second.
+    `patience`: how long a request to S3 may take, which is not tried again then.
     """
 
-    def __init__(self, url: str, aws: Mapping[str, str] | None = None, *, patient: bool = True) -> None:
+    def __init__(
+        self, url: str, aws: Mapping[str, str] | None = None, *, patience: timedelta | None = None
+    ) -> None:
         self.url = url
         self.root = url_folder(url)
-        self._raw = _local(self.root) if self.root else _s3(url, os.environ if aws is None else aws, patient)
+        self._raw = _local(self.root) if self.root else _s3(url, os.environ if aws is None else aws, patience)
 
     @classmethod
-    def open(cls, url: str, settings: Settings, *, patient: bool = True) -> Store:
+    def open(cls, url: str, settings: Settings, *, patience: timedelta | None = None) -> Store:
         """The store at a URL of the settings, with their credentials."""
         aws = {name: value.get_secret_value() for name, value in settings.aws.items()}
-        return cls(url, aws, patient=patient)
+        return cls(url, aws, patience=patience)
 
     @property
     def shared(self) -> bool:
@@ -208,14 +208,15 @@ def _local(root: Path) -> LocalStore:
         return LocalStore(root, mkdir=True)
 
 
-def _s3(url: str, aws: Mapping[str, str], patient: bool) -> S3Store:
+def _s3(url: str, aws: Mapping[str, str], patience: timedelta | None) -> S3Store:
     """obstore reads AWS_* from the environment; `aws` adds those of `.env`."""
     config: Any = {name.lower(): value for name, value in aws.items() if name in _S3_VARIABLES}
     endpoint = aws.get("AWS_ENDPOINT_URL_S3") or aws.get("AWS_ENDPOINT_URL", "")
     if endpoint:
         config["aws_endpoint"] = endpoint
-    client: Any = {**(_CLIENT if patient else _ONE_SECOND), "allow_http": endpoint.startswith("http://")}
-    retry = _RETRY if patient else _NO_RETRY
+    limits = _CLIENT if patience is None else dict.fromkeys(_CLIENT, patience)
+    client: Any = {**limits, "allow_http": endpoint.startswith("http://")}
+    retry = _RETRY if patience is None else _NO_RETRY
     with _trouble(f"opening {url}"):
         return S3Store.from_url(url, config=config, client_options=client, retry_config=retry)
 

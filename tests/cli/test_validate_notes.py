@@ -47,7 +47,7 @@ def publish(project: Path, key: str) -> None:
 
 
 def notes(run: Run) -> list[dict[str, Any]]:
-    done = run("validate", "--json")
+    done = run("validate", "--wait", "60", "--json")
     report = json.loads(done.stdout)
     assert (done.exit_code, report["ok"], report["problems"]) == (0, True, [])
     assert report.get("notes") != [], "where there is nothing to say, nothing is said"
@@ -84,7 +84,8 @@ def test_what_a_change_has_made_again(
     )
 
     define(project, sql=SQL.replace("day,", "day, amount,"))
-    shown = run("validate").stdout
+    assert "notes" not in json.loads(run("validate", "--wait", "0", "--json").stdout)
+    shown = run("validate", "--wait", "60").stdout
     assert "endpoint.yaml:4: note: daily@1: 31 partitions (2026-01-01 … 2026-01-31) of another" in shown
 
     write_sales = (project / "endpoint_defs" / "daily_sales" / "v2.sql").write_text
