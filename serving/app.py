@@ -141,5 +141,7 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     except HttpProblem as problem:
         return response_of(problem)
     status = error.status_code if isinstance(error, HTTPException) else 404
-    headers = dict(getattr(error, "headers", None) or {})
-    return response_of(HttpProblem("method_not_allowed" if status == 405 else "not_found", headers=headers))
+    if status != 405:
+        return response_of(HttpProblem("not_found"))
+    allowed = ", ".join(sorted(_methods(request.app.routes, request.scope)))
+    return response_of(HttpProblem("method_not_allowed", headers={"Allow": allowed}))

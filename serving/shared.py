@@ -11,6 +11,7 @@ shared.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -22,12 +23,15 @@ from typing import TYPE_CHECKING
 import orjson
 import pyarrow as pa
 
+from endpoints.errors import UnsupportedType
 from endpoints.rows import Rows
 from endpoints.types import Column, parse_type
 from serving.link import Away, Link
 
 if TYPE_CHECKING:
     from serving.live import LiveRows, Question
+
+log = logging.getLogger(__name__)
 
 LEASE = 3.0
 LOOK_EVERY = 0.05
@@ -72,7 +76,7 @@ class SharedRuns:
         leader, end = None, time.monotonic() + 2 * question.queue_for.total_seconds()
         while time.monotonic() < end:
             blob = await self._link.call(self._link.redis.get(result))
-            if blob is not None and (found := _read(blob, question, leader)) is not None:
+            if blob is not None and (found := _whole(blob, question, leader)) is not None:
                 return found
             if await self._link.call(self._link.redis.set(lease, token, nx=True, px=int(LEASE * 1000))):
                 return None
@@ -118,6 +122,15 @@ def _written(live: LiveRows, token: str) -> bytes:
     with pa.ipc.new_stream(sink, rows.table.schema) as writer:
         writer.write_table(rows.table)
     return len(head).to_bytes(4, "big") + head + bytes(sink.getvalue().to_pybytes())
+
+
+def _whole(blob: bytes, question: Question, leader: str | None) -> LiveRows | None:
+    """The result in a blob, if it is one; anything else counts as none."""
+    try:
+        return _read(blob, question, leader)
+    except (ValueError, KeyError, TypeError, UnsupportedType, OSError) as error:
+        log.warning("what Redis has is no live result: %s", type(error).__name__)
+        return None
 
 
 def _read(blob: bytes, question: Question, leader: str | None) -> LiveRows | None:

@@ -61,6 +61,7 @@ def test_methods_that_a_path_does_not_take(client: httpx.Client, path: str, meth
     answer = client.request(method, path)
     check(answer)
     assert answer.status_code == 405
+    assert answer.headers["allow"] == client.options(path).headers["allow"]
     assert "GET" in answer.headers["allow"]
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from serving import shared as shared_runs
 from serving import shared_results
 
 Serve = Callable[..., httpx.Client]
@@ -131,6 +132,15 @@ def test_what_is_no_answer_is_a_miss(stand, serve: Serve, redis_url: str, monkey
     first = serve().get(SINCE)
     stand.until(lambda: not stand.services[0].shared_results._writes)
     assert serve().get(SINCE).content == first.content
+
+
+@pytest.mark.parametrize("blob", [b"", b"\x00\x00\x00\x02{}", b"\xff" * 9])
+def test_what_is_no_live_result_is_a_miss(stand, serve: Serve, redis_url: str, monkeypatch, blob) -> None:
+    monkeypatch.setattr(shared_runs, "_written", lambda rows, token: blob)
+    shared(stand, redis_url)
+    for replica in (serve(), serve()):
+        assert replica.get("/endpoints/numbers/run?n=2").json()["results"] == [[0, "n0"], [1, "n1"]]
+    assert len(stand.warehouse.ran) == 2
 
 
 def test_without_redis_answers_are_made(stand, serve: Serve) -> None:
