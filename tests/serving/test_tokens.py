@@ -224,7 +224,8 @@ def test_keys_and_tokens_under_a_wall_clock_that_is_set(serve_with) -> None:
     assert taken() == [False, True, False, False]
     stand.keys.revoke(web.record.id)
     ahead = timedelta()
-    stand.until(lambda: taken() == [True, True, False, False])
+    stand.until(lambda: client.get(run, headers={"Authorization": f"Bearer {early}"}).status_code == 401)
+    assert taken() == [True, True, False, False]
 
 
 def test_a_rotated_key_signs_anew_and_its_tokens_end_with_it(client: httpx.Client, shared_stand) -> None:
