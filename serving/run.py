@@ -38,6 +38,7 @@ from endpoints.rows import Rows
 from serving import debug
 from serving.answer import (
     Answer,
+    Encoded,
     Facts,
     Wanted,
     choose_format,
@@ -54,9 +55,9 @@ from serving.answer import (
 from serving.auth import Principal
 from serving.compress import choose_encoding
 from serving.cursor import Cursor, read_cursor
-from serving.facts import asset_facts, decided, facts_again, live_facts
-from serving.front import CORS
-from serving.lane import REFUSED, Known
+from serving.facts import asset_facts, decided, live_facts
+from serving.lane import REFUSED
+from serving.learn import learn
 from serving.live import Key, LiveRows, Slow
 from serving.loaded import Served
 from serving.logs import correlate, told
@@ -228,7 +229,7 @@ async def _asset(
     facts = asset_facts(wanted, decision, live_error)
     if (known := _known(service, request, trail, wanted, facts)) is not None:
         if decision.source != "live":
-            _learn(service, request, wanted, decision, known)
+            learn(service, request, wanted, decision, known)
         return known
     if (shared := await _shared(service, trail, wanted, facts)) is not None:
         return shared
@@ -261,9 +262,7 @@ async def _shared(service: Service, trail: Trail, wanted: Wanted, facts: Facts) 
     if encoded is None:
         return None
     service.results.put(keys[encoded.personal], encoded)
-    trail.cached, trail.rows = True, encoded.rows
-    sent = [*headers(wanted, facts, etag(name)), *encoded.headers]
-    return Answer(200, sent, encoded.body, personal=encoded.personal)
+    return _again(trail, wanted, facts, encoded)
 
 
 def _known(service: Service, request: Request, trail: Trail, wanted: Wanted, facts: Facts) -> Answer | None:
@@ -283,41 +282,14 @@ def _known(service: Service, request: Request, trail: Trail, wanted: Wanted, fac
         encoded = service.results.get(kept_as(name, wanted, facts, personal=True))
     if encoded is None:
         return None
+    return _again(trail, wanted, facts, encoded)
+
+
+def _again(trail: Trail, wanted: Wanted, facts: Facts, encoded: Encoded) -> Answer:
+    """Bytes that were made before, under headers of now."""
     trail.cached, trail.rows = True, encoded.rows
-    sent = [*headers(wanted, facts, etag(name)), *encoded.headers]
+    sent = [*headers(wanted, facts, etag(identity(wanted, facts))), *encoded.headers]
     return Answer(200, sent, encoded.body, personal=encoded.personal)
-
-
-def _learn(
-    service: Service,
-    request: Request,
-    wanted: Wanted,
-    decision: Decision,
-    known: Answer,
-    live: tuple[Key, LiveRows] | None = None,
-) -> None:
-    """Let the fast lane answer the next request that is just like this one."""
-    asked = wanted.asked
-    if asked.refresh != "cache" or asked.client_query_id is not None or asked.cursor is not None:
-        return
-    variables = wanted.served.version.variables.values()
-    service.lane.learn(
-        request.scope,
-        Known(
-            wanted,
-            decision.manifest,
-            partial(facts_again, service, decision, live[1] if live else None),
-            live,
-            steady=not any(
-                v.default is not None and v.default.anchor and v.name not in asked.variables
-                for v in variables
-            ),
-            cors=request.scope[CORS],
-            timezone=service.pulse.timezone,
-            loaded=service.loaded,
-            personal=known.personal,
-        ),
-    )
 
 
 async def _next_page(
@@ -417,7 +389,7 @@ async def _live_answer(
     facts = live_facts(wanted, decision, live[1], cached=cached, live_error=live_error)
     if (known := _known(service, request, trail, wanted, facts)) is not None:
         if cached and facts.max_age > 0:
-            _learn(service, request, wanted, decision, known, live)
+            learn(service, request, wanted, decision, known, live)
         return known
     trail.cached = cached
     if wanted.asked.debug:
