@@ -11,6 +11,7 @@ one kills the process. See docs/decisions/metrics-of-several-workers.md.)
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -21,7 +22,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-WAIT = 1.0  # seconds for the others' numbers
+WAIT = 3.0  # seconds for the others' numbers
 LOOK_EVERY = 0.02
 _WANTED = "wanted"
 
@@ -37,6 +38,7 @@ class Siblings(Collector):
         self._registry, self._folder = registry, folder
         self._own = f"{os.getpid()}-{time.time_ns():x}.json"
         self._asked = 0
+        self._writing = threading.Lock()
 
     def start(self) -> None:
         """Tell the others that there is one to wait for."""
@@ -60,14 +62,14 @@ class Siblings(Collector):
             self._tell(self._folder)
 
     def collect(self) -> Iterator[Metric]:
-        """The sums. Blocks for a second at most."""
+        """The sums. Blocks, mostly for a quarter of a second, at most for `WAIT`."""
         if self._folder is None:
             yield from self._registry.collect()
             return
         others = [path for path in self._folder.glob("*.json") if path.name != self._own]
         self._ask(self._folder, [path for path in others if _lives(path)])
-        told = [(True, _families(self._registry)), *((_lives(path), _read(path)) for path in others)]
-        yield from _sums(told)
+        own = self._tell(self._folder)  # before anyone hears of it: this worker may die next
+        yield from _sums([(True, own), *((_lives(path), _read(path)) for path in others)])
 
     def _ask(self, folder: Path, others: list[Path]) -> None:
         before = {path: _changed(path) for path in others}
@@ -78,12 +80,14 @@ class Siblings(Collector):
             while any(_changed(path) == at for path, at in before.items()) and time.monotonic() < end:
                 time.sleep(LOOK_EVERY)
 
-    def _tell(self, folder: Path) -> None:
-        path = folder / self._own
-        with suppress(OSError):
-            half = path.with_suffix(".half")
-            half.write_bytes(orjson.dumps(_families(self._registry)))
-            half.replace(path)
+    def _tell(self, folder: Path) -> list[_Family]:
+        """Write what is counted here, and give it."""
+        own = _families(self._registry)
+        with self._writing, suppress(OSError):
+            half = (folder / self._own).with_suffix(".half")
+            half.write_bytes(orjson.dumps(own))
+            half.replace(folder / self._own)
+        return own
 
 
 def _families(registry: CollectorRegistry) -> list[_Family]:
