@@ -104,7 +104,7 @@ def _library(folder: Path, *, budget: int | None = None, as_json: bool = False) 
     from endpoints.lake.publish import Lake
     from endpoints.lake.read import AssetReader
     from endpoints.query.bind import bind
-    from orchestration.materialize import plan_of
+    from orchestration.making import plan_of
 
     settings = asset.settings(folder)
     version, lake = asset.version(settings), Lake.open(settings)

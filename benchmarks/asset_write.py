@@ -108,7 +108,7 @@ def _alone(folder: Path) -> dict[str, float]:
     from chdb import session  # it has no types
 
     from endpoints.warehouse.tables import Tables, read_rows
-    from orchestration.materialize import plan_of
+    from orchestration.making import plan_of
 
     settings = asset.settings(folder)
     sql = plan_of(asset.version(settings)).materialize_sql

@@ -32,16 +32,9 @@ from endpoints.warehouse import open_warehouse
 from orchestration.catalog import Listed
 from orchestration.checks import check_specs, contract_breach, own_breach, parity_breach, passed_checks
 from orchestration.lineage import lineage_metadata
+from orchestration.making import Materialized, Progress, Watch
 from orchestration.markdown import markdown_rows
-from orchestration.materialize import (
-    Materialized,
-    Progress,
-    Tell,
-    Unmade,
-    Watch,
-    materialize,
-    materialize_partitions,
-)
+from orchestration.materialize import Tell, Unmade, materialize, materialize_partitions
 from orchestration.once import Turn
 from orchestration.parity import ParityBreach
 from orchestration.partitions import partitions_def, partitions_of

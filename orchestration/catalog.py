@@ -7,7 +7,7 @@ from functools import partial
 
 from endpoints.definition import Definitions, Endpoint, Source, Sources, Version
 from endpoints.query.tables import Table, tables
-from orchestration.materialize import NotMaterializable, plan_of
+from orchestration.making import NotMaterializable, plan_of
 from orchestration.verdicts import Verdicts
 
 

@@ -22,8 +22,8 @@ from endpoints.rows import Rows
 from endpoints.settings import Settings
 from endpoints.units import show_duration
 from orchestration.catalog import Listed
+from orchestration.making import PREVIEW_ROWS, Materialized
 from orchestration.markdown import markdown, markdown_rows
-from orchestration.materialize import PREVIEW_ROWS, Materialized
 from orchestration.own_checks import PREFIX as OWN_PREFIX
 from orchestration.parity import Parity, ParityBreach
 from orchestration.unusual import column_changes, counted, manifests_before

@@ -31,7 +31,8 @@ from orchestration.asks import BY_TAG, REQUEST_TAG
 from orchestration.assets import version_asset
 from orchestration.catalog import Listed, listed
 from orchestration.home import LOCATION, prepare_home
-from orchestration.materialize import Materialized, Progress, Unmade
+from orchestration.making import Materialized, Progress
+from orchestration.materialize import Unmade
 from orchestration.partitions import partitions_of, run_tags
 from orchestration.schedules import MATERIALIZE
 

@@ -15,7 +15,8 @@ from endpoints.lake.publish import Lake
 from endpoints.settings import Settings
 from endpoints.types import storage_schema
 from orchestration.asks import ask_of
-from orchestration.materialize import Materialized, Unmade
+from orchestration.making import Materialized
+from orchestration.materialize import Unmade
 from orchestration.once import Turn, turns
 from orchestration.parity import Parity
 

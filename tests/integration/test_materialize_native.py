@@ -18,7 +18,8 @@ from endpoints.lake.manifest import UNPARTITIONED
 from endpoints.lake.publish import Lake
 from endpoints.settings import Settings
 from endpoints.warehouse import open_warehouse
-from orchestration.materialize import NotMaterializable, materialize
+from orchestration.making import NotMaterializable
+from orchestration.materialize import materialize
 
 pytestmark = pytest.mark.clickhouse
 DATABASE = "materialize_native"

@@ -19,7 +19,8 @@ from endpoints.lake.publish import Lake
 from endpoints.partitions import keys
 from endpoints.settings import Settings, load_settings
 from endpoints.warehouse import open_warehouse
-from orchestration.materialize import Materialized, materialize_partitions
+from orchestration.making import Materialized
+from orchestration.materialize import materialize_partitions
 
 Run = Callable[..., Result]
 pytestmark = [pytest.mark.clickhouse, pytest.mark.timeout(280)]

@@ -18,7 +18,8 @@ from endpoints.query.bind import bind
 from endpoints.query.plan import Plan, make_plan
 from endpoints.settings import Settings
 from endpoints.warehouse.native import NativeWarehouse
-from orchestration.materialize import Materialized, materialize, materialize_partitions
+from orchestration.making import Materialized
+from orchestration.materialize import materialize, materialize_partitions
 from tests.warehouse.modern_server import ModernServer, modern_server
 
 SQL = """\

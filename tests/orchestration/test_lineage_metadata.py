@@ -15,7 +15,7 @@ from endpoints.warehouse.protocol import Statement, Warehouse
 from orchestration.assets import asset_key
 from orchestration.definitions import compose
 from orchestration.lineage import lineage_metadata, view_query
-from orchestration.materialize import plan_of
+from orchestration.making import plan_of
 from orchestration.schedules import MATERIALIZE
 
 if TYPE_CHECKING:

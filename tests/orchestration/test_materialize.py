@@ -16,7 +16,8 @@ from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
 from endpoints.settings import Settings
 from endpoints.warehouse import open_warehouse
 from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
-from orchestration.materialize import Materialized, NotMaterializable, Progress, materialize
+from orchestration.making import Materialized, NotMaterializable, Progress
+from orchestration.materialize import materialize
 
 if TYPE_CHECKING:
     from tests.orchestration.conftest import Project
@@ -86,7 +87,7 @@ def test_the_clock_has_no_one_moment_in_partitions(project: Project, warehouse: 
 def test_progress_is_reported_and_paced(
     project: Project, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch, pace: float, reports: int
 ) -> None:
-    monkeypatch.setattr("orchestration.materialize.PROGRESS_EVERY", pace)
+    monkeypatch.setattr("orchestration.making.PROGRESS_EVERY", pace)
     version = project.define("sales", materialize=HOURLY)
     seen: list[Progress] = []
     materialize(version, warehouse, project.lake, project.settings, run_id="r", watch=seen.append)
@@ -268,7 +269,7 @@ def test_an_interrupted_run_is_a_failed_attempt(
     project: Project, warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     version = project.define("sales", materialize=HOURLY)
-    monkeypatch.setattr("orchestration.materialize.PROGRESS_EVERY", 0)
+    monkeypatch.setattr("orchestration.making.PROGRESS_EVERY", 0)
 
     def interrupt(progress: Progress) -> None:
         raise KeyboardInterrupt

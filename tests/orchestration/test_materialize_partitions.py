@@ -28,13 +28,8 @@ from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
 from orchestration.assets import asset_key
 from orchestration.catalog import catalog
 from orchestration.definitions import compose
-from orchestration.materialize import (
-    Materialized,
-    NoSuchPartition,
-    NotMaterializable,
-    Unmade,
-    materialize_partitions,
-)
+from orchestration.making import Materialized, NotMaterializable
+from orchestration.materialize import NoSuchPartition, Unmade, materialize_partitions
 from orchestration.partitions import run_tags
 from orchestration.run import Wanted
 from orchestration.run import run as run_now

@@ -15,12 +15,13 @@ from endpoints.errors import QueryTimeout, WarehouseUnavailable
 from endpoints.lake.manifest import UNPARTITIONED
 from endpoints.query.plan import Plan, check_plan
 from endpoints.warehouse.protocol import Caps, Result, Statement, Warehouse
-from orchestration import materialize as path
+from orchestration import making as path
 from orchestration import parity as checking
 from orchestration.assets import asset_key
 from orchestration.checks import PARITY_CHECK
 from orchestration.definitions import compose
-from orchestration.materialize import Materialized, materialize
+from orchestration.making import Materialized
+from orchestration.materialize import materialize
 from orchestration.parity import Parity, ParityBreach
 from orchestration.schedules import MATERIALIZE
 
