@@ -1,4 +1,4 @@
-"""The path of a materialization, top to bottom: plan, check the plan, run, write and audit, compare, publish."""
+"""The path of a materialization, top to bottom: plan, check, run, write and audit, compare, publish."""
 
 from __future__ import annotations
 
