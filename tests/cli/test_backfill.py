@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -158,6 +159,20 @@ def test_ctrl_c_keeps_what_is_published_and_ends_all_of_it(project: Path) -> Non
     assert sorted([*before, *lines(done.stdout)]) == sorted(map(key, range(HOURS)))
     after = head(project).partitions
     assert {at: entry for at, entry in after.items() if at in before} == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_no_run_outlives_its_command(project: Path, number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "endpoints.cli", "materialize", "daily_sales"]
+    with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) as started:
+        process = psutil.Process(started.pid)
+        while not (children := process.children()):
+            assert started.poll() is None
+            time.sleep(0.01)
+        started.send_signal(number)
+        _, said = started.communicate()
+    assert (started.returncode, "Interrupted." in said) == (130, True), said
+    assert not psutil.wait_procs(children, timeout=20)[1]
 
 
 @pytest.mark.parametrize(
