@@ -227,11 +227,12 @@ async def _asset(
 ) -> Answer:
     """Answer from the published files. Raises Corrupt, StoreUnavailable, Unservable."""
     facts = asset_facts(wanted, decision, live_error)
-    if (known := _known(service, request, trail, wanted, facts)) is not None:
+    name = identity(wanted, facts)
+    if (known := _known(service, request, trail, wanted, facts, name)) is not None:
         if decision.source != "live":
             learn(service, request, wanted, decision, known)
         return known
-    if (shared := await _shared(service, trail, wanted, facts)) is not None:
+    if (shared := await _shared(service, trail, wanted, facts, name)) is not None:
         return shared
     manifest, plan = decision.manifest, wanted.served.plan
     assert manifest is not None
@@ -245,32 +246,33 @@ async def _asset(
         wanted.notes.update(
             debug.of_asset(wanted.served, manifest, touched(plan, wanted.bound, manifest, wanted.now))
         )
-    return await _encoded(service, trail, wanted, facts, rows, since=begun)
+    return await _encoded(service, trail, wanted, facts, name, rows, since=begun)
 
 
-async def _shared(service: Service, trail: Trail, wanted: Wanted, facts: Facts) -> Answer | None:
+async def _shared(service: Service, trail: Trail, wanted: Wanted, facts: Facts, name: str) -> Answer | None:
     """The bytes that another replica has made of the same asset."""
     shared, fingerprint = service.shared_results, wanted.served.version.fingerprint
     if shared is None or wanted.asked.debug or wanted.asked.refresh != "cache":
         return None
     if not shared.asks_for(fingerprint):
         return None
-    begun, name = perf_counter(), identity(wanted, facts)
+    begun = perf_counter()
     keys = tuple(kept_as(name, wanted, facts, personal=personal) for personal in (False, True))
     encoded = await shared.get(keys)
     wanted.timed("shared", begun)
     if encoded is None:
         return None
     service.results.put(keys[encoded.personal], encoded)
-    return _again(trail, wanted, facts, encoded)
+    return _again(trail, wanted, facts, name, encoded)
 
 
-def _known(service: Service, request: Request, trail: Trail, wanted: Wanted, facts: Facts) -> Answer | None:
-    """A 304 where the caller holds the answer, its bytes where we do. Neither touches data."""
+def _known(
+    service: Service, request: Request, trail: Trail, wanted: Wanted, facts: Facts, name: str
+) -> Answer | None:
+    """A 304 where the caller holds the answer of that identity, its bytes where we do. Neither touches data."""
     trail.facts = facts
     if wanted.asked.debug:
         return None
-    name = identity(wanted, facts)
     held = request.headers.get("if-none-match")
     if wanted.method != "POST" and held is not None and is_held(held.encode("latin-1"), etag(name)):
         trail.cached = True
@@ -282,13 +284,13 @@ def _known(service: Service, request: Request, trail: Trail, wanted: Wanted, fac
         encoded = service.results.get(kept_as(name, wanted, facts, personal=True))
     if encoded is None:
         return None
-    return _again(trail, wanted, facts, encoded)
+    return _again(trail, wanted, facts, name, encoded)
 
 
-def _again(trail: Trail, wanted: Wanted, facts: Facts, encoded: Encoded) -> Answer:
+def _again(trail: Trail, wanted: Wanted, facts: Facts, name: str, encoded: Encoded) -> Answer:
     """Bytes that were made before, under headers of now."""
     trail.cached, trail.rows = True, encoded.rows
-    sent = [*headers(wanted, facts, etag(identity(wanted, facts))), *encoded.headers]
+    sent = [*headers(wanted, facts, etag(name)), *encoded.headers]
     return Answer(200, sent, encoded.body, personal=encoded.personal)
 
 
@@ -387,18 +389,26 @@ async def _live_answer(
     live_error: str | None = None,
 ) -> Answer:
     facts = live_facts(wanted, decision, live[1], cached=cached, live_error=live_error)
-    if (known := _known(service, request, trail, wanted, facts)) is not None:
+    name = identity(wanted, facts)
+    if (known := _known(service, request, trail, wanted, facts, name)) is not None:
         if cached and facts.max_age > 0:
             learn(service, request, wanted, decision, known, live)
         return known
     trail.cached = cached
     if wanted.asked.debug:
         wanted.notes.update(debug.of_live(wanted.served, facts.execution_id))
-    return await _encoded(service, trail, wanted, facts, live[1].rows)
+    return await _encoded(service, trail, wanted, facts, name, live[1].rows)
 
 
 async def _encoded(
-    service: Service, trail: Trail, wanted: Wanted, facts: Facts, rows: Rows, *, since: float | None = None
+    service: Service,
+    trail: Trail,
+    wanted: Wanted,
+    facts: Facts,
+    name: str,
+    rows: Rows,
+    *,
+    since: float | None = None,
 ) -> Answer:
     """The rows in their format, kept for whoever asks the same; shared if they were read since `since`."""
     if rows.table.num_rows <= INLINE_ROWS:
@@ -406,7 +416,6 @@ async def _encoded(
     else:
         loop = asyncio.get_running_loop()
         encoded = await loop.run_in_executor(None, encode, wanted, facts, rows)
-    name = identity(wanted, facts)
     # Whoever asks after a live run hears that it is reused; what is sent in parts is not kept.
     if encoded.parts is None and not wanted.asked.debug and (facts.source != "live" or facts.is_cached):
         key = kept_as(name, wanted, facts, personal=encoded.personal)
