@@ -269,7 +269,7 @@ async def _shared(service: Service, trail: Trail, wanted: Wanted, facts: Facts, 
 def _known(
     service: Service, request: Request, trail: Trail, wanted: Wanted, facts: Facts, name: str
 ) -> Answer | None:
-    """A 304 where the caller holds the answer of that identity, its bytes where we do. Neither touches data."""
+    """A 304 where the caller holds the answer of that name, its bytes where we do; no data is touched."""
     trail.facts = facts
     if wanted.asked.debug:
         return None
