@@ -25,6 +25,7 @@ CONNECTIONS = 32
 _SCRIPT = """
 local values = {{{values}}}
 local turn, many, step = 0, {many}, {step}
+init = function(arguments) turn = arguments[1] * step % math.max(many, 1) end
 request = function()
   if many > 0 then
     turn = (turn + step) % many
@@ -169,6 +170,7 @@ def load(
             )
         )
         script.flush()
+        asked = 0
         for duration in (warm, seconds):
             began = server.processor
             command = [
@@ -181,9 +183,13 @@ def load(
                 "30s",
             ]
             shown = subprocess.run(
-                [*command, "-s", script.name, server.url], capture_output=True, check=True, text=True
+                [*command, "-s", script.name, server.url, "--", str(asked)],
+                capture_output=True,
+                check=True,
+                text=True,
             ).stdout
-    seen = _read(shown)
+            seen = _read(shown)
+            asked = seen.requests + connections  # what was asked to warm up is not asked again
     return replace(seen, processor=(server.processor - began) / seen.requests * 1e6)
 
 
