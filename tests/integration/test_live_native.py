@@ -43,6 +43,7 @@ def test_the_query_ends_when_every_caller_has_gone(clickhouse_url: str, tmp_path
         offset=0,
         count=None,
         keep_for=PATIENCE,
+        lapses_for=timedelta(0),
         queue_for=PATIENCE,
         fresh=False,
         pay=pay,
