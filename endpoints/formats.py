@@ -54,7 +54,7 @@ def csv_rows(rows: Rows) -> bytes:
 def csv_parts(rows: Rows) -> Iterator[bytes]:
     """`csv_rows` in parts."""
     yield _csv_lines([[column.name for column in rows.columns]])
-    for batch in _batches(rows):
+    for batch in _batches(rows, rows.packed):
         columns = [
             csv_values(array, column.type, timezone=rows.timezone)
             for array, column in zip(batch.columns, rows.columns, strict=True)
@@ -66,7 +66,7 @@ def arrow_parts(rows: Rows) -> Iterator[bytes]:
     """An Arrow IPC stream, in the types that other programs know (`endpoints.types.arrow_schema`)."""
     sink = _Sink()
     with pa.ipc.new_stream(sink, arrow_schema(rows.columns, timezone=rows.timezone)) as writer:
-        for batch in _batches(rows):
+        for batch in _batches(rows, rows.table):
             writer.write_batch(to_arrow_batch(batch, rows.columns, timezone=rows.timezone))
             yield sink.taken()
     yield sink.taken()
@@ -77,7 +77,7 @@ def parquet_parts(rows: Rows) -> Iterator[bytes]:
     sink, held = _Sink(), list[pa.RecordBatch]()
     schema = arrow_schema(rows.columns, timezone=rows.timezone)
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
-        for batch in _batches(rows):
+        for batch in _batches(rows, rows.table):
             held.append(to_arrow_batch(batch, rows.columns, timezone=rows.timezone))
             if len(held) == ROW_GROUP_PARTS:
                 writer.write_table(pa.Table.from_batches(held, schema))
@@ -95,8 +95,9 @@ TABULAR: Mapping[Tabular, Callable[[Rows], Iterator[bytes]]] = {
 """The formats that take no options."""
 
 
-def _batches(rows: Rows) -> Iterator[pa.RecordBatch]:
-    for batch in rows.table.to_batches(max_chunksize=PART_ROWS):
+def _batches(rows: Rows, table: pa.Table) -> Iterator[pa.RecordBatch]:
+    """The parts of the page, in storage form or packed as `table` is."""
+    for batch in table.to_batches(max_chunksize=PART_ROWS):
         yield batch
         rows.forget()
 
@@ -104,7 +105,7 @@ def _batches(rows: Rows) -> Iterator[pa.RecordBatch]:
 def _values(rows: Rows, shape: Shape, integers: Integers) -> Iterator[list[Any]]:
     """The rows as values that orjson writes, a part at a time."""
     names = [column.name for column in rows.columns]
-    for batch in _batches(rows):
+    for batch in _batches(rows, rows.packed):
         columns = [
             json_values(array, column.type, timezone=rows.timezone, integers=integers)
             for array, column in zip(batch.columns, rows.columns, strict=True)

@@ -218,17 +218,17 @@ def encode(wanted: Wanted, facts: Facts, rows: Rows) -> Encoded:
     """The answer's body: whole where it is small, else in parts."""
     begun, cursor = perf_counter(), _next_cursor(wanted, facts, rows)
     sent, parts = _body_headers(wanted, rows, cursor), _parts(wanted, facts, rows, cursor)
-    if rows.table.num_rows > WHOLE_ROWS:
+    if rows.size > WHOLE_ROWS:
         sent += _encoding_headers(wanted.encoding)
         large = compressed(parts, wanted.encoding)
-        return Encoded(b"", tuple(sent), rows.table.num_rows, large, personal=cursor is not None)
+        return Encoded(b"", tuple(sent), rows.size, large, personal=cursor is not None)
     body = b"".join(parts)
     if len(body) >= LEAST_BYTES:
         sent += _encoding_headers(wanted.encoding)
         body = b"".join(compressed([body], wanted.encoding))
     sent.append((b"content-length", str(len(body)).encode()))
     wanted.timed("encode", begun)
-    return Encoded(body, tuple(sent), rows.table.num_rows, personal=cursor is not None)
+    return Encoded(body, tuple(sent), rows.size, personal=cursor is not None)
 
 
 def _encoding_headers(encoding: Encoding) -> list[RawHeader]:
@@ -254,7 +254,7 @@ def _next_cursor(wanted: Wanted, facts: Facts, rows: Rows) -> str | None:
     version = wanted.served.version
     begun = wanted.cursor.bound_at if wanted.cursor is not None else moment_of(version, wanted.now)
     owner = owner_of(wanted.principal, wanted.bound)
-    following = wanted.offset + rows.table.num_rows
+    following = wanted.offset + rows.size
     return Cursor(version.number, facts.snapshot, following, begun, owner).text()
 
 
@@ -307,6 +307,7 @@ def _http_date(at: datetime) -> bytes:
     return format_datetime(at.astimezone(UTC), usegmt=True).encode()
 
 
+@lru_cache(maxsize=1024)
 def instant(at: datetime | None) -> str | None:
     """A UTC instant as ISO 8601 with `Z`, whole seconds."""
     return None if at is None else at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

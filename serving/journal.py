@@ -2,7 +2,7 @@
 
     record ─▶ queue ─(¼ s)─▶ journal, a local file ─(5 s, or 100,000 runs)─▶ the lake
 
-A line holds runs that are alike. It outlives this process as soon as it is in the file, so that only a
+A line holds runs of one kind. It outlives this process as soon as it is in the file, so that only a
 machine that dies loses more than the last quarter of a second: at most five. A journal stays where it is
 while the store is away; whoever runs next in the same folder sends it. It is sent under its own name, so
 sending it twice is sending it once. While the disk takes nothing, runs wait in memory, as many as the queue
@@ -114,7 +114,7 @@ class Journal:
         while excess > 0:
             oldest = runs[0]
             gone = min(excess, len(oldest.at))
-            runs = [Alike(oldest.run, oldest.at[gone:], oldest.duration[gone:]), *runs[1:]]
+            runs = [oldest.since(gone), *runs[1:]]
             runs = runs if runs[0].at else runs[1:]
             excess -= gone
             self.dropped += gone
@@ -240,14 +240,14 @@ def _rows(runs: Iterable[Alike]) -> int:
 
 
 def _line(group: Alike) -> bytes:
-    return orjson.dumps([[*group.run], group.at, group.duration]) + b"\n"
+    return orjson.dumps([[*group.run], *group[1:]]) + b"\n"
 
 
 def _runs(lines: IO[bytes]) -> Iterator[Alike]:
     for line in lines:
         with suppress(orjson.JSONDecodeError):  # the line that a killed process was writing
-            run, at, duration = orjson.loads(line)
-            yield Alike(RunRecord(*run), at, duration)
+            run, at, duration, rows, sizes = orjson.loads(line)
+            yield Alike(RunRecord(*run), at, duration, rows, sizes)
 
 
 @contextmanager

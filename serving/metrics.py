@@ -52,12 +52,12 @@ class Metrics:
         )
 
     def observe(self, runs: Iterable[Alike]) -> None:
-        """Count runs, those that are alike together: finding a counter costs more than counting."""
-        for run, at, durations in runs:
+        """Count runs, those of one kind together: finding a counter costs more than counting."""
+        for run, at, durations, rows, sizes in runs:
             count, version, source = len(at), str(run.version or ""), run.source or ""
             self._requests.labels(run.endpoint, version, str(run.status), source, run.reason or "").inc(count)
-            self._rows.labels(run.endpoint).inc(run.rows * count)
-            self._bytes.labels(run.endpoint).inc(run.bytes * count)
+            self._rows.labels(run.endpoint).inc(sum(rows))
+            self._bytes.labels(run.endpoint).inc(sum(sizes))
             self._cached.labels(run.endpoint).inc(run.cached * count)
             _observe(self._seconds.labels(run.endpoint, source), durations)
 

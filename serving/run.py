@@ -87,6 +87,7 @@ class RunEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         service: Service = scope["app"].state.service
         trail = Trail()
+        await service.turns.take()
         answer = await _answer_or_problem(service, Request(scope, receive), trail)
         trail.timings["total"] = (perf_counter() - trail.begun) * 1000
         answer.headers += ((b"server-timing", server_timing(trail.timings)),)
@@ -411,7 +412,7 @@ async def _encoded(
     since: float | None = None,
 ) -> Answer:
     """The rows in their format, kept for whoever asks the same; shared if they were read since `since`."""
-    if rows.table.num_rows <= INLINE_ROWS:
+    if rows.size <= INLINE_ROWS:
         encoded = encode(wanted, facts, rows)
     else:
         loop = asyncio.get_running_loop()

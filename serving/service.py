@@ -46,6 +46,7 @@ from serving.shared import SharedRuns
 from serving.shared_results import SharedResults
 from serving.siblings import Siblings
 from serving.tokens import Tokens
+from serving.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ class Service:
         self.limits = Limits(settings)
         self.pulse = Pulse(warehouse)
         self.lane = Lane(self)
+        self.turns = Turns()
         self._columns = _Columns(warehouse)
 
     @staticmethod

@@ -74,7 +74,7 @@ def try_version(settings: Settings, version: Version) -> tuple[str, int | None, 
             live = answer(settings, replace(question, direct=True), now)
     except EndpointsError as error:
         return "failed", None, False, str(error)
-    rows = own.rows.table.num_rows
+    rows = own.rows.size
     if own.reason in ("failed", "breached"):
         return "failed", rows, False, f"its newest run {own.reason}: see `endpoints status {version.key}`"
     if breach := _breach(version, live.rows if live else own.rows):

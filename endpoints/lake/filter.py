@@ -6,18 +6,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from endpoints.errors import Unaligned
-from endpoints.lake.rows import Compared
+from endpoints.lake.rows import Compared, comparable
 from endpoints.query.bind import Bound
 from endpoints.query.plan import Condition
 from endpoints.query.plan.buckets import edge_of, is_edge
 from endpoints.query.plan.conditions import compares_in_arrow
 from endpoints.query.plan.reading import ROW_NUMBER, Parameters, Run, holding, parameters
-from endpoints.types import ClickHouseType, Column, Value, to_scalar
+from endpoints.types import ClickHouseType, Column, Value, storage_type, stored, to_scalar
 from endpoints.warehouse.protocol import Caps, Statement
 
 _COMPARE: dict[str, Callable[[pa.ChunkedArray, pa.Scalar], pa.ChunkedArray]] = {
@@ -115,6 +116,21 @@ def _comparison(condition: Condition, types: Mapping[str, ClickHouseType], bound
         return None
     scalar = scalar_of(found, variable, value)
     return None if scalar is None else Compared(column, operator, scalar)
+
+
+def sought_key(column: ClickHouseType, variable: ClickHouseType, value: Value) -> Any:
+    """A value as `comparable` gives it of a column whose type compares exactly with its own; None if none is
+    equal.
+    """
+    if column.base.text == variable.base.text and _is_itself(storage_type(column)):
+        return stored(variable, value)  # making a scalar takes longer than all else in a seek
+    scalar = scalar_of(column, variable, value)
+    return None if scalar is None else comparable(scalar)
+
+
+def _is_itself(type_: pa.DataType) -> bool:
+    """Whether a scalar of the type gives the very value back that it is made of."""
+    return bool(pa.types.is_binary(type_) or pa.types.is_string(type_) or pa.types.is_integer(type_))
 
 
 def scalar_of(column: ClickHouseType, variable: ClickHouseType, value: Value) -> pa.Scalar | None:

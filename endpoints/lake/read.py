@@ -14,11 +14,12 @@ import pyarrow as pa
 from endpoints.definition.model import Version
 from endpoints.errors import Corrupt, Unservable, WarehouseError
 from endpoints.lake.files import FileCache
-from endpoints.lake.filter import bound_values, check_aligned, request_filter, scalar_of
+from endpoints.lake.filter import bound_values, check_aligned, request_filter, sought_key
 from endpoints.lake.manifest import UNPARTITIONED, Manifest, PartitionEntry
 from endpoints.lake.merge import Merge
 from endpoints.lake.rows import Compared, RowGroups, Sought
 from endpoints.lake.touched import touched
+from endpoints.packing import unpack
 from endpoints.query.bind import Bound
 from endpoints.query.ordering import ordered
 from endpoints.query.plan import Condition, Cut, Plan, plan_at
@@ -35,7 +36,7 @@ from endpoints.query.plan.reading import (
 )
 from endpoints.rows import Rows
 from endpoints.spool import Spool, spool_in_temporary_folder
-from endpoints.types import ClickHouseType, Column, storage_schema
+from endpoints.types import ClickHouseType, Column, storage_schema, storage_type
 from endpoints.warehouse.finish import Finisher
 from endpoints.warehouse.protocol import Caps, Statement
 
@@ -144,7 +145,9 @@ class AssetReader:
         table, mapped = self._whole(columns, kept, large)
         total = self._total(asset, plan, bound) if count else None
         follows = table.num_rows > page
-        return Rows(columns, table.slice(0, page), manifest.server.timezone, follows, mapped, total)
+        if follows:
+            table = table.slice(0, page)
+        return Rows(columns, table, manifest.server.timezone, follows, mapped, total)
 
     def read_at_once(
         self, manifest: Manifest, plan: Plan, bound: Bound, *, limit: int, offset: int
@@ -167,7 +170,7 @@ class AssetReader:
         if slicing is None or slicing.along or len(asset.entries) < 2:
             forth = slicing is None or slicing.along != "desc"
             entries = asset.entries if forth else asset.entries[::-1]
-            return _take(self._pieces(asset, entries, plan, bound, keep=keep), window)
+            return _take(self._pieces(asset, entries, plan, bound, keep=keep, packed=True), window)
         types = {column.name: column.type for column in asset.columns}
         asked = request_filter(plan.conditions, types, bound, asset.manifest.server.timezone)
         first = _Window(0, window.skip + window.take)
@@ -187,12 +190,17 @@ class AssetReader:
         self, columns: tuple[Column, ...], kept: Iterator[pa.Table], large: bool
     ) -> tuple[pa.Table, mmap.mmap | None]:
         """The page as one table, in a file where it may be `large`: before a byte is sent all is read."""
-        batches = (batch for rows in kept for batch in rows.select(range(len(columns))).to_batches())
+        width, schema = len(columns), storage_schema(columns)
+        parts = (rows.select(range(width)) if rows.num_columns > width else rows for rows in kept)
         if not large:
-            return pa.Table.from_batches(batches, storage_schema(columns)), None
+            found = list(parts)
+            if len(found) == 1:
+                return found[0], None
+            return pa.concat_tables([schema.empty_table(), *(unpack(rows, schema) for rows in found)]), None
         with self._spool() as spool:
-            for batch in batches:
-                spool.add(batch)
+            for rows in parts:
+                for batch in unpack(rows, schema).to_batches():
+                    spool.add(batch)
             return spool.table(columns), spool.mapped
 
     def _total(self, asset: _Asset, plan: Plan, bound: Bound) -> int:
@@ -211,16 +219,18 @@ class AssetReader:
         bound: Bound,
         *,
         keep: bool = True,
+        packed: bool = False,
     ) -> Iterator[_Piece]:
         """The selected rows of some partitions in order, some at a time. `keep`: what is decoded stays in
-        memory.
+        memory. `packed`: rows that nothing is compared with may come as they lie there.
         """
         types = {column.name: column.type for column in asset.columns}
         sought = _sought(types, plan, bound)
         if sought is None:
             return
         asked = request_filter(plan.conditions, types, bound, asset.manifest.server.timezone)
-        found = self._seek(asset.manifest, entries, sought, asked.compared, keep=keep)
+        packed = packed and asked.passes_all
+        found = self._seek(asset.manifest, entries, sought, asked.compared, keep=keep, packed=packed)
         if asked.passes_all:
             yield from found
             return
@@ -303,6 +313,7 @@ class AssetReader:
         compared: tuple[Compared, ...],
         *,
         keep: bool = True,
+        packed: bool = False,
     ) -> Iterator[_Piece]:
         """The rows of the key, row group by row group; those that can hold none that passes are left out."""
         columns = [*(one.column for one in sought), *(one.column for one in compared)]
@@ -311,7 +322,7 @@ class AssetReader:
             load = partial(self._files.local, manifest.endpoint, manifest.version, file)
             footer = self._groups.footer(file.path, names, load)
             for group in footer.seek(sought, compared):
-                rows = partial(self._groups.rows, footer, group, sought, load, keep=keep)
+                rows = partial(self._groups.rows, footer, group, sought, load, keep=keep, packed=packed)
                 yield _Piece(None if sought else group.rows, rows)
 
 
@@ -345,8 +356,9 @@ class _AtOnce(AssetReader):
         compared: tuple[Compared, ...],
         *,
         keep: bool = True,
+        packed: bool = False,
     ) -> Iterator[_Piece]:
-        for piece in super()._seek(manifest, entries, sought, compared, keep=keep):
+        for piece in super()._seek(manifest, entries, sought, compared, keep=keep, packed=packed):
             yield _Piece(piece.rows, partial(_few, piece.load))
 
 
@@ -397,7 +409,7 @@ def _result_columns(asset: _Asset, plan: Plan) -> tuple[Column, ...]:
 
 
 def _part(number: int) -> Sought:
-    return Sought(PART, pa.scalar(number, pa.uint8()), ordered=True)
+    return Sought(PART, number, pa.uint8(), ordered=True)
 
 
 def _window(cut: Cut, bound: Bound, page: int, offset: int) -> _Window:
@@ -438,8 +450,9 @@ def _sought(types: Mapping[str, ClickHouseType], plan: Plan, bound: Bound) -> tu
         assert dimension.variable is not None
         value, type_ = bound.values[dimension.variable], types[dimension.column]
         variable = bound.version.variables[dimension.variable].type
-        scalar = None if value is None else scalar_of(type_, variable, value)
-        if scalar is None:
+        key = None if value is None else sought_key(type_, variable, value)
+        if key is None:
             return None
-        found.append(Sought(dimension.column, scalar, type_.base.name in ARROW_ORDER))
+        ordered = type_.base.name in ARROW_ORDER
+        found.append(Sought(dimension.column, key, storage_type(type_), ordered))
     return tuple(found)

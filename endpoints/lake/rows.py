@@ -10,47 +10,46 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from endpoints.errors import Corrupt
+from endpoints.packing import NUMBERS, pack, unpack
 
 Bounds = tuple[Any, Any] | None
 Load = Callable[[], Path]
 K = TypeVar("K")
 V = TypeVar("V")
-_NUMBERS = {  # what is compared as a number, and as which
-    **{pa.timestamp(unit).id: pa.int64() for unit in ("s", "ms", "us", "ns")},
-    pa.date32().id: pa.int32(),
-}
-_WHOLE = [
-    (pa.uint8(), 0, 2**8 - 1),
-    (pa.int8(), -(2**7), 2**7 - 1),
-    (pa.uint16(), 0, 2**16 - 1),
-    (pa.int16(), -(2**15), 2**15 - 1),
-    (pa.uint32(), 0, 2**32 - 1),
-    (pa.int32(), -(2**31), 2**31 - 1),
-]
 _FOOTER_SHARE = 8  # of the budget, one part in
 _FOOTER_WEIGHT = 6  # bytes in memory for one in the file, about
 
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """`column = value` on a seek dimension. `ordered`: Arrow's order of the storage form is ClickHouse's."""
+    """`column = value` on a seek dimension of that storage type. `key` is the value as `comparable` gives it;
+    `ordered`: Arrow's order of the storage form is ClickHouse's.
+    """
 
     column: str
-    value: pa.Scalar
+    key: Any
+    type: pa.DataType
     ordered: bool
 
     @property
-    def key(self) -> Any:
-        return comparable(self.value)
+    def value(self) -> pa.Scalar:
+        """The value in storage form."""
+        as_number = NUMBERS.get(self.type.id)
+        return pa.scalar(self.key, as_number or self.type).cast(self.type)
+
+    def passes(self, bounds: Bounds) -> bool:
+        """Whether the value may be between the bounds."""
+        return not self.ordered or _within(bounds, self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +91,16 @@ class Group:
 class Footer:
     """What a file says of itself: how to decode it, and the least and greatest values of each row group.
 
-    `bounds` holds, per column that is sought or compared, one pair for each row group. `coded` names the
-    columns that decode to dictionaries: a third of the time, and of the memory, of as many strings.
+    `bounds` holds, per column that is sought or compared, one pair for each row group; `extremes` holds the
+    least and the greatest of all, of columns where every row group has them. `coded` names the columns
+    that decode to dictionaries: a third of the time, and of the memory, of as many strings.
     """
 
     metadata: pq.FileMetaData
     schema: pa.Schema
     groups: tuple[Group, ...]
     bounds: Mapping[str, tuple[Bounds, ...]]
+    extremes: Mapping[str, tuple[list[Any], list[Any]]]
     coded: tuple[str, ...]
 
     @property
@@ -109,22 +110,19 @@ class Footer:
 
     def seek(self, sought: Sequence[Sought], compared: Sequence[Compared] = ()) -> Iterator[Group]:
         """The row groups that may hold rows of the key that pass what is compared, in their order."""
-        keys = [Compared(one.column, "=", one.value) for one in sought if one.ordered]
-        asked = [(self.bounds[one.column], one) for one in (*keys, *compared)]
+        wanted: tuple[Sought | Compared, ...] = (*sought, *compared)
+        asked = [(self.bounds[one.column], one) for one in wanted]
         for index in self._first(sought):
             if all(one.passes(bounds[index]) for bounds, one in asked):
                 yield self.groups[index]
 
     def _first(self, sought: Sequence[Sought]) -> range:
         """The row groups among which the first dimension's value is: rows are sorted by it."""
-        everything = range(len(self.groups))
-        if not sought or not sought[0].ordered or None in self.bounds[sought[0].column]:
-            return everything
-        bounds, key = self.bounds[sought[0].column], sought[0].key
-        return range(
-            bisect_left(everything, key, key=lambda index: bounds[index][1]),  # type: ignore[index]
-            bisect_right(everything, key, key=lambda index: bounds[index][0]),  # type: ignore[index]
-        )
+        extremes = self.extremes.get(sought[0].column) if sought and sought[0].ordered else None
+        if extremes is None:
+            return range(len(self.groups))
+        least, greatest = extremes
+        return range(bisect_left(greatest, sought[0].key), bisect_right(least, sought[0].key))
 
 
 def _within(bounds: Bounds, key: Any) -> bool:
@@ -139,7 +137,7 @@ class RowGroups:
     def __init__(self, budget: int) -> None:
         self._lock = threading.Lock()
         self._footers = _Recent[tuple[str, tuple[str, ...]], Footer](budget // _FOOTER_SHARE)
-        self._tables = _Recent[tuple[str, int], pa.Table](budget - budget // _FOOTER_SHARE)
+        self._tables = _Recent[tuple[str, int], _Decoded](budget - budget // _FOOTER_SHARE)
 
     @property
     def decoded(self) -> int:
@@ -164,24 +162,34 @@ class RowGroups:
         return found
 
     def rows(
-        self, footer: Footer, group: Group, sought: Sequence[Sought], load: Load, *, keep: bool = True
+        self,
+        footer: Footer,
+        group: Group,
+        sought: Sequence[Sought],
+        load: Load,
+        *,
+        keep: bool = True,
+        packed: bool = False,
     ) -> pa.Table:
-        """The rows of a row group that hold the key, in storage form; `keep`: for other reads as well."""
-        return _plain(seek_rows(self._table(footer, group, load, keep), sought), footer.schema)
+        """The rows of a row group that hold the key, in storage form or `packed`; `keep`: for other reads as
+        well.
+        """
+        rows = self._decoded(footer, group, load, keep).seek(sought)
+        return rows if packed else unpack(rows, footer.schema)
 
-    def _table(self, footer: Footer, group: Group, load: Load, keep: bool) -> pa.Table:
-        """All columns of a row group, each in one chunk; those that stay in memory are narrowed."""
+    def _decoded(self, footer: Footer, group: Group, load: Load, keep: bool) -> _Decoded:
+        """All columns of a row group; those that stay in memory are packed."""
         key = (group.file, group.index)
         with self._lock:
             if (known := self._tables.get(key)) is not None:
                 return known
         table = _decode(footer, group, load())
         if not keep:
-            return table
-        table = narrow(table)
+            return _Decoded(table)
+        found = _Decoded(pack(table))
         with self._lock:
-            self._tables.put(key, table, table.nbytes)
-        return table
+            self._tables.put(key, found, found.table.nbytes)
+        return found
 
 
 class _Recent(Generic[K, V]):
@@ -211,17 +219,65 @@ class _Recent(Generic[K, V]):
             self.held_bytes -= dropped
 
 
-def seek_rows(table: pa.Table, sought: Sequence[Sought]) -> pa.Table:
-    """The rows of a sorted table that hold the key: a slice, as long as the dimensions are ordered."""
-    low, high = 0, table.num_rows
-    for at, one in enumerate(sought):
-        if not one.ordered:
-            return _filter(table.slice(low, high - low), sought[at:])
-        values = _Values(table.column(one.column))
-        low, high = bisect_left(values, one.key, low, high), bisect_right(values, one.key, low, high)
-        if low == high:
-            break
-    return table.slice(low, high - low)
+@dataclass(slots=True)
+class _Decoded:
+    """A row group's rows, and what has been searched in them. `table` has one chunk per column."""
+
+    table: pa.Table
+    searched: dict[str, _Searched] = field(default_factory=dict)
+
+    def seek(self, sought: Sequence[Sought]) -> pa.Table:
+        """The rows that hold the key: a slice, as long as the dimensions are ordered."""
+        low, high = 0, self.table.num_rows
+        for at, one in enumerate(sought):
+            if not one.ordered:
+                return _filter(self.table.slice(low, high - low), sought[at:])
+            low, high = self._column(one.column).span(one.key, low, high)
+            if low == high:
+                break
+        return self.table.slice(low, high - low)
+
+    def _column(self, name: str) -> _Searched:
+        found = self.searched.get(name)
+        if found is None:
+            found = self.searched[name] = _searched(self.table.column(name))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    """A column as Python compares its values. `places` are those of a column that is sorted as a whole and
+    dictionary-coded: they ascend with the values, of which `values` holds each once.
+    """
+
+    values: Sequence[Any]
+    places: Sequence[int] | None = None
+
+    def span(self, key: Any, low: int, high: int) -> tuple[int, int]:
+        """From where to where, between `low` and `high`, the key stands; those rows are sorted."""
+        values = self.values
+        if self.places is not None:
+            place = bisect_left(values, key)
+            if place == len(values) or values[place] != key:
+                return low, low
+            values, key = self.places, place
+        low = bisect_left(values, key, low, high)
+        return low, bisect_right(values, key, low, high)
+
+
+def _searched(column: pa.ChunkedArray) -> _Searched:
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    if array.null_count:
+        return _Searched(_Values(array))
+    if pa.types.is_dictionary(array.type):
+        places = array.indices.to_numpy()
+        steps = np.diff(places.astype(np.int64), prepend=0, append=len(array.dictionary) - 1)
+        if ((steps == 0) | (steps == 1)).all():
+            return _Searched(_Values(array.dictionary), memoryview(places))
+    as_number = NUMBERS.get(array.type.id, array.type)
+    if pa.types.is_integer(as_number):
+        return _Searched(memoryview(array.view(as_number).to_numpy()))
+    return _Searched(_Values(array))
 
 
 class _Last:
@@ -243,12 +299,10 @@ _LAST = _Last()
 
 
 class _Values(Sequence[Any]):
-    """A column's values as Python compares them, one at a time: a search looks at a few only."""
+    """Values as Python compares them, one at a time: a search looks at a few only."""
 
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-        as_number = _NUMBERS.get(array.type.id)
-        self._array = array if as_number is None else array.view(as_number)
+    def __init__(self, array: pa.Array) -> None:
+        self._array = array.view(NUMBERS.get(array.type.id, array.type))
 
     def __len__(self) -> int:
         return len(self._array)
@@ -260,7 +314,7 @@ class _Values(Sequence[Any]):
 
 def comparable(value: pa.Scalar) -> Any:
     """A value as statistics and `_Values` give it: days and instants as numbers, which keep nanoseconds."""
-    return value.value if value.type.id in _NUMBERS else value.as_py()
+    return value.value if value.type.id in NUMBERS else value.as_py()
 
 
 def _filter(table: pa.Table, sought: Sequence[Sought]) -> pa.Table:
@@ -281,11 +335,13 @@ def _read_footer(file: str, bounded: tuple[str, ...], path: Path) -> Footer:
     groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
     places = {name: names.index(name) for name in bounded}
     texts = [field.name for field in schema if field.type in (pa.binary(), pa.string())]
+    bounds = {name: [_bounds(group.column(place)) for group in groups] for name, place in places.items()}
     return Footer(
         metadata,
         schema,
         tuple(Group(file, index, group.num_rows) for index, group in enumerate(groups)),
-        {name: tuple(_bounds(group.column(place)) for group in groups) for name, place in places.items()},
+        {name: tuple(pairs) for name, pairs in bounds.items()},
+        {name: found for name, pairs in bounds.items() if (found := _extremes(pairs)) is not None},
         tuple(name for name in texts if _is_coded([group.column(names.index(name)) for group in groups])),
     )
 
@@ -306,6 +362,14 @@ def _bounds(chunk: Any) -> Bounds:
     return statistics.min, statistics.max
 
 
+def _extremes(bounds: Sequence[Bounds]) -> tuple[list[Any], list[Any]] | None:
+    """The least values of all row groups, and the greatest; None where one is unknown."""
+    known = [pair for pair in bounds if pair is not None]
+    if len(known) < len(bounds):
+        return None
+    return [least for least, _ in known], [greatest for _, greatest in known]
+
+
 def _decode(footer: Footer, group: Group, path: Path) -> pa.Table:
     try:
         with pq.ParquetFile(
@@ -314,64 +378,3 @@ def _decode(footer: Footer, group: Group, path: Path) -> pa.Table:
             return file.read_row_group(group.index, use_threads=False).combine_chunks()
     except (pa.ArrowException, OSError) as error:
         raise Corrupt(group.file, f"cannot be decoded: {error}") from error
-
-
-def _plain(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Rows in the file's own schema: dictionaries become values."""
-    if rows.schema.equals(schema):
-        return rows
-    columns = [
-        column if column.type.equals(field.type) else _decoded(column, field.type)
-        for column, field in zip(rows.columns, schema, strict=True)
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
-def _decoded(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
-    """The values of a column as the file has them."""
-    return pa.chunked_array([_widened(chunk, wanted) for chunk in column.chunks], wanted)
-
-
-def _widened(chunk: pa.Array, wanted: pa.DataType) -> pa.Array:
-    """One chunk in the wanted type. `cast` says the same, and takes several times as long for a few rows."""
-    if pa.types.is_dictionary(chunk.type):
-        return chunk.dictionary_decode() if chunk.type.value_type.equals(wanted) else chunk.cast(wanted)
-    as_number = _NUMBERS.get(wanted.id, wanted)
-    if chunk.null_count:
-        return chunk.cast(as_number).view(wanted)
-    values = pa.array(chunk.to_numpy().astype(as_number.to_pandas_dtype()))
-    return values if as_number is wanted else values.view(wanted)
-
-
-def narrow(table: pa.Table) -> pa.Table:
-    """The same values in as few bytes as they need here: whole numbers, days, and places in a dictionary.
-
-    A row group's counts are small and its texts few, so that a budget of memory holds several times as many
-    rows. Few of them are ever widened again: those of one answer.
-    """
-    columns = [_narrowed(column) for column in table.columns]
-    return pa.Table.from_arrays(columns, names=table.column_names)
-
-
-def _narrowed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if column.num_chunks != 1:
-        return column
-    array = column.chunk(0)
-    if pa.types.is_dictionary(array.type):
-        return pa.chunked_array([pa.DictionaryArray.from_arrays(_fitting(array.indices), array.dictionary)])
-    if pa.types.is_integer(array.type):
-        return pa.chunked_array([_fitting(array)])
-    if pa.types.is_date32(array.type):
-        return pa.chunked_array([_fitting(array.view(pa.int32()))])
-    return column
-
-
-def _fitting(array: pa.Array) -> pa.Array:
-    """Whole numbers in the narrowest type that holds them all."""
-    extremes = pc.min_max(array)
-    least, greatest = extremes["min"].as_py(), extremes["max"].as_py()
-    if least is None:
-        return array
-    candidates = (type_ for type_, low, high in _WHOLE if low <= least and greatest <= high)
-    found = next(candidates, array.type)
-    return array.cast(found) if found.bit_width < array.type.bit_width else array

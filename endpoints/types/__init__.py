@@ -50,6 +50,7 @@ from endpoints.types.values import (
     render_literal,
     render_parameter,
     show_value,
+    stored,
     to_scalar,
 )
 
@@ -77,6 +78,7 @@ __all__ = [
     "show_value",
     "storage_schema",
     "storage_type",
+    "stored",
     "structure",
     "to_arrow_batch",
     "to_scalar",

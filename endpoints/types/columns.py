@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -78,12 +78,14 @@ def to_storage_batch(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.Rec
 def json_values(
     array: pa.Array | pa.ChunkedArray, t: ClickHouseType, *, timezone: str, integers: Integers = "number"
 ) -> list[Any]:
-    """A column in storage form as values that orjson writes. `timezone`: for types that name none."""
+    """A column, in storage form or packed, as values that orjson writes. `timezone`: for types that name
+    none.
+    """
     return values_of(array, t, Form(timezone, integers))
 
 
 def csv_values(array: pa.Array | pa.ChunkedArray, t: ClickHouseType, *, timezone: str) -> list[str | None]:
-    """A column in storage form as CSV fields; None for NULL, containers as JSON."""
+    """A column, in storage form or packed, as CSV fields; None for NULL, containers as JSON."""
     return texts_of(array, t, Form(timezone))
 
 
@@ -110,12 +112,14 @@ def to_arrow_batch(batch: pa.RecordBatch, columns: Sequence[Column], *, timezone
 
 def values_of(array: pa.Array | pa.ChunkedArray, t: ClickHouseType, form: Form) -> list[Any]:
     """`json_values` with the form in one object."""
-    return [v for chunk in _chunks(array) for v in family_of(t).json(chunk, t.base, form)]
+    family, base = family_of(t), t.base
+    return _shown(array, lambda chunk: family.json(chunk, base, form))
 
 
 def texts_of(array: pa.Array | pa.ChunkedArray, t: ClickHouseType, form: Form) -> list[str | None]:
     """`csv_values` with the form in one object."""
-    return [v for chunk in _chunks(array) for v in family_of(t).text(chunk, t.base, form)]
+    family, base = family_of(t), t.base
+    return _shown(array, lambda chunk: family.text(chunk, base, form))
 
 
 def openapi_schema(t: ClickHouseType, *, integers: Integers = "number") -> dict[str, Any]:
@@ -142,8 +146,15 @@ def polars_type(t: ClickHouseType) -> pl.DataType:
     return series.dtype
 
 
-def _chunks(array: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
-    return array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+def _shown(array: pa.Array | pa.ChunkedArray, show: Callable[[pa.Array], list[Any]]) -> list[Any]:
+    if isinstance(array, pa.ChunkedArray):
+        return [value for chunk in array.chunks for value in _shown(chunk, show)]
+    if not pa.types.is_dictionary(array.type):
+        return show(array)
+    if array.null_count or len(array.dictionary) > len(array):
+        return show(array.dictionary_decode())
+    values = show(array.dictionary)  # each once
+    return [values[place] for place in array.indices.to_numpy().tolist()]
 
 
 def _check_column(column: Column, part: ClickHouseType) -> None:

@@ -51,7 +51,7 @@ class Family:
         return array.cast(self.storage(t))
 
     def json(self, array: pa.Array, t: ClickHouseType, form: Form) -> list[Any]:
-        """Storage form as JSON values, one for each row."""
+        """Storage form as JSON values, one for each row. Whole numbers and days may come as narrower ones."""
         return array.to_pylist()  # type: ignore[no-any-return]
 
     def text(self, array: pa.Array, t: ClickHouseType, form: Form) -> list[str | None]:
@@ -170,6 +170,11 @@ def decoded(array: pa.Array) -> pa.Array:
     if pa.types.is_large_binary(array.type) or pa.types.is_binary_view(array.type):
         return array.cast(pa.binary())
     return array
+
+
+def as_numbers(array: pa.Array) -> list[Any]:
+    """Whole numbers of any width: without NULLs a fraction of what `to_pylist` takes."""
+    return array.to_pylist() if array.null_count else array.to_numpy().tolist()  # type: ignore[no-any-return]
 
 
 def as_strings(array: pa.Array) -> list[str | None]:

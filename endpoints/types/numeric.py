@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from endpoints.types.family import Family, Form, Integers, Text, Value, as_strings, json_kind, row
+from endpoints.types.family import Family, Form, Integers, Text, Value, as_numbers, as_strings, json_kind, row
 from endpoints.types.grammar import ClickHouseType
 
 _WHOLE = re.compile(r"-?[0-9]{1,80}")
@@ -49,7 +49,7 @@ class Integer(Family):
         return pa.type_for_alias(t.name.lower())
 
     def json(self, array: pa.Array, t: ClickHouseType, form: Form) -> list[Any]:
-        return as_strings(array) if self._quoted(t, form.integers) else array.to_pylist()
+        return as_strings(array) if self._quoted(t, form.integers) else as_numbers(array)
 
     def text(self, array: pa.Array, t: ClickHouseType, form: Form) -> list[str | None]:
         return as_strings(array)

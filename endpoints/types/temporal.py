@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from endpoints.types.family import Family, Form, Integers, Value, as_strings, expect_text, row
+from endpoints.types.family import Family, Form, Integers, Value, as_numbers, as_strings, expect_text, row
 from endpoints.types.grammar import ClickHouseType, quote
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -25,8 +25,22 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # What DateTime64 can hold; ClickHouse does not keep to it everywhere.
 _FIRST_SECOND = int(datetime(1900, 1, 1, tzinfo=UTC).timestamp())
 _LAST_SECOND = int(datetime(2299, 12, 31, 23, 59, 59, tzinfo=UTC).timestamp())
+_MOST_DAYS = 150_000  # all that Date32 is meant to hold
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _UTC_NAMES = frozenset({"UTC", "Etc/UTC", "Etc/UCT", "UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal"})
+
+
+class _IsoDates(dict[int | None, str | None]):
+    """The text of a day by its number, made when first seen."""
+
+    def __missing__(self, day: int | None) -> str | None:
+        if len(self) > _MOST_DAYS:
+            self.clear()
+        self[day] = text = as_strings(pa.array([day], pa.int32()).view(pa.date32()))[0]
+        return text
+
+
+_ISO = _IsoDates()
 
 
 @row
@@ -44,7 +58,8 @@ class Date(Family):
         return array.cast(pa.date32())
 
     def json(self, array: pa.Array, t: ClickHouseType, form: Form) -> list[Any]:
-        return as_strings(array)
+        days = array.view(pa.int32()) if pa.types.is_date32(array.type) else array
+        return [_ISO[day] for day in as_numbers(days)]
 
     def openapi(self, t: ClickHouseType, integers: Integers) -> dict[str, Any]:
         return {"type": "string", "format": "date"}

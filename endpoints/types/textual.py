@@ -45,8 +45,8 @@ class String(Text):
 
     def json(self, array: pa.Array, t: ClickHouseType, form: Form) -> list[Any]:
         try:
-            return array.cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
-        except pa.ArrowInvalid:
+            return array.view(pa.string()).to_pylist()  # type: ignore[no-any-return]
+        except UnicodeDecodeError:
             return [None if raw is None else raw.decode("utf-8", "replace") for raw in array.to_pylist()]
 
     def to_arrow(self, array: pa.Array, t: ClickHouseType, form: Form) -> pa.Array:

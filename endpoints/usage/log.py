@@ -30,7 +30,8 @@ READERS = 16  # objects read at once
 SETTLED = timedelta(minutes=10)  # after its end an hour gets no more files, but from a store that was away
 _REPLACES = b"replaces"
 _COMPACTED = "whole-"
-_OWN = ("at", "duration")  # of each run, however alike they are
+# What each run has of its own, however alike they are; `at` as it comes, in seconds.
+_OWN = {"at": pa.float64(), "duration": pa.float64(), "rows": pa.int64(), "bytes": pa.int64()}
 
 SCHEMA = pa.schema(
     [
@@ -147,9 +148,10 @@ def _table(runs: Sequence[Alike]) -> pa.Table:
         for field, values in zip(SCHEMA, kinds, strict=True)
         if field.name not in _OWN
     }
-    at = np.fromiter((at for group in runs for at in group.at), np.float64)
-    columns["at"] = pa.array(np.rint(at * 1e6).astype(np.int64)).cast(SCHEMA.field("at").type)
-    columns["duration"] = pa.array(seconds for group in runs for seconds in group.duration)
+    for name, type_ in _OWN.items():
+        columns[name] = pa.concat_arrays([pa.array(getattr(group, name), type_) for group in runs])
+    at = np.rint(columns["at"].to_numpy() * 1e6).astype(np.int64)
+    columns["at"] = pa.array(at).cast(SCHEMA.field("at").type)
     return pa.Table.from_arrays([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 

@@ -28,31 +28,39 @@ class RunRecord(NamedTuple):
 
 
 class Alike(NamedTuple):
-    """Runs that differ in when they were and how long they took alone: `run` is one of them. Never none."""
+    """Runs of one kind, `run` one of them: they differ in these columns alone. Never none."""
 
     run: RunRecord
     at: list[float]
     duration: list[float]
+    rows: list[int]
+    bytes: list[int]
+
+    def since(self, first: int) -> Alike:
+        """All but the `first` runs."""
+        run, at, duration, rows, sizes = self
+        return Alike(run, at[first:], duration[first:], rows[first:], sizes[first:])
 
 
 def alike(runs: Iterable[RunRecord]) -> list[Alike]:
-    """Runs in groups of those that are alike."""
+    """Runs in groups of one kind."""
     return together((run, run.at, run.duration) for run in runs)
 
 
 def together(runs: Iterable[tuple[RunRecord, float, float]]) -> list[Alike]:
-    """Runs, each with when it was and how long it took, in groups of those that are alike.
+    """Runs, each with when it was and how long it took, in groups of one kind.
 
     A busy process records thousands of runs a second of a few kinds: everything that is done to them
     afterwards is done to a kind, and to columns of numbers.
     """
     groups: dict[tuple[object, ...], Alike] = {}
     for run, at, duration in runs:
-        kind = run[1:7] + run[8:]  # all but `at` and `duration`
+        kind = (*run[1:7], run.cached)
         group = groups.get(kind)
         if group is None:
-            groups[kind] = Alike(run, [at], [duration])
-        else:
-            group.at.append(at)
-            group.duration.append(duration)
+            group = groups[kind] = Alike(run, [], [], [], [])
+        group.at.append(at)
+        group.duration.append(duration)
+        group.rows.append(run.rows)
+        group.bytes.append(run.bytes)
     return list(groups.values())

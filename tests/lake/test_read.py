@@ -21,8 +21,9 @@ from endpoints.errors import Corrupt, MissingFile, Unservable
 from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import FileEntry, Manifest, PartitionEntry
 from endpoints.lake.read import AssetReader
-from endpoints.lake.rows import RowGroups, _plain, narrow
+from endpoints.lake.rows import RowGroups
 from endpoints.lake.store import Store
+from endpoints.packing import pack, unpack
 from endpoints.query.bind import Bound, bind
 from endpoints.query.plan import Plan, make_plan
 from endpoints.types import Column, parse_type, storage_schema
@@ -249,12 +250,12 @@ def test_rows_in_memory_are_narrow_and_come_back_as_they_were(
     else:
         array = pa.array(values, type_ if pa.types.is_integer(type_) else f"int{type_.bit_width}").view(type_)
     table, schema = pa.table({"c": array}), pa.schema([("c", type_)])
-    narrowed = narrow(table)
-    assert narrowed.nbytes <= table.nbytes
+    packed = pack(table)
+    assert packed.nbytes <= table.nbytes
     begin, count = data.draw(st.integers(0, 40)), data.draw(st.integers(0, 40))
-    plain = _plain(narrowed.slice(begin, count), schema)
+    plain = unpack(packed.slice(begin, count), schema)
     plain.validate(full=True)
-    assert plain.equals(_plain(table.slice(begin, count), schema))
+    assert plain.equals(unpack(table.slice(begin, count), schema))
 
 
 def test_small_numbers_take_little_memory(folder: Path) -> None:
