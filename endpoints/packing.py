@@ -57,14 +57,29 @@ def _packed(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _fitting(array: pa.Array) -> pa.Array:
-    """Whole numbers in the narrowest type that holds them all."""
-    extremes = pc.min_max(array)
-    least, greatest = extremes["min"].as_py(), extremes["max"].as_py()
-    if least is None:
+    """Whole numbers in the narrowest type that holds them all.
+
+    By numpy where there is no NULL: Arrow lets go of the interpreter for each step, and where others are busy
+    waits for it longer than a step takes.
+    """
+    if not len(array):
         return array
+    if array.null_count:
+        extremes = pc.min_max(array)
+        found = _narrowest(array.type, extremes["min"].as_py(), extremes["max"].as_py())
+        return array if found is array.type else array.cast(found)
+    numbers = array.to_numpy()
+    found = _narrowest(array.type, int(numbers.min()), int(numbers.max()))
+    return array if found is array.type else pa.array(numbers.astype(found.to_pandas_dtype()))
+
+
+def _narrowest(own: pa.DataType, least: int | None, greatest: int | None) -> pa.DataType:
+    """The narrowest type that holds both; `own` where none is narrower."""
+    if least is None or greatest is None:
+        return own
     candidates = (type_ for type_, low, high in _WHOLE if low <= least and greatest <= high)
-    found = next(candidates, array.type)
-    return array.cast(found) if found.bit_width < array.type.bit_width else array
+    found = next(candidates, own)
+    return found if found.bit_width < own.bit_width else own
 
 
 def _unpacked(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:

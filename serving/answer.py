@@ -42,6 +42,7 @@ MEDIA_TYPES: Mapping[Format, str] = {
     "arrow": "application/vnd.apache.arrow.stream",
     "parquet": "application/vnd.apache.parquet",
 }
+INLINE_ROWS = 1000  # writing more than this goes to a thread: it would hold every other request up
 WHOLE_ROWS = 20_000  # an answer of more rows is sent in parts, as they are made
 
 

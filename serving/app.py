@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
@@ -119,7 +120,7 @@ def _routes() -> list[BaseRoute]:
 def _lifespan(
     settings: Settings, open_service: Callable[[Settings], Service], *, alone: bool
 ) -> Lifespan[Api]:
-    # The lane goes to the protocol as well (its `app_state`), unless every request is to be logged.
+    # The service goes to the protocol as well (its `app_state`), unless every request is to be logged.
     @asynccontextmanager
     async def lifespan(app: Api) -> AsyncIterator[dict[str, Any]]:
         service = await asyncio.to_thread(open_service, settings)
@@ -133,7 +134,7 @@ def _lifespan(
             _settle()
         warming = asyncio.create_task(service.pulse.alive())  # the first caller need not wait for it
         try:
-            yield {} if app.request_log is not None else {"lane": service.lane}
+            yield {} if app.request_log is not None else {"service": service}
         finally:
             await reloader.stop()
             await warming
@@ -151,6 +152,8 @@ def _settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    # A thread that decodes rows asks for the interpreter a dozen times; each time it would wait for 5 ms.
+    sys.setswitchinterval(0.001)
 
 
 def _methods(routes: Collection[BaseRoute], scope: Scope) -> Collection[str]:

@@ -107,16 +107,21 @@ class Assets:
 
         Few rows that are in memory are read here; for anything else a thread waits.
         """
-        if not count:
-            at_once = self._guarded(
-                manifest, plan, self._reader.read_at_once, manifest, plan, bound, limit=limit, offset=offset
-            )
-            if at_once is not None:
-                return at_once
+        at_once = None if count else self.read_at_once(manifest, plan, bound, limit, offset)
+        if at_once is not None:
+            return at_once
         read = partial(self._reader.read, limit=limit, offset=offset, max_rows=limit, count=count)
         context = copy_context()  # what is logged, is logged under the request's id
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, context.run, partial(self._guarded, manifest, plan, read, manifest, plan, bound)
+        )
+
+    def read_at_once(
+        self, manifest: Manifest, plan: Plan, bound: Bound, limit: int, offset: int
+    ) -> Rows | None:
+        """`read`, where the rows are few and in memory; None where not."""
+        return self._guarded(
+            manifest, plan, self._reader.read_at_once, manifest, plan, bound, limit=limit, offset=offset
         )
 
     def _guarded(

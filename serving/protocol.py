@@ -5,13 +5,15 @@ for ever too for a caller who does not read. Proxies bound all this; a service t
 
     uvicorn serving.app:create_app --factory --http serving.protocol:BoundedHttp
 
-Requests that the lane knows by their very bytes are answered here, before they are parsed: parsing one, and
-making of it what ASGI passes on, takes longer than everything that has to be decided about it.
+Requests that the lane knows by their very bytes, and those of a known form, are answered here, before they
+are parsed: parsing one, and making of it what ASGI passes on, takes longer than everything that has to be
+decided about it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from hashlib import sha256
 from typing import Any, ClassVar
 
@@ -19,8 +21,12 @@ from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from serving.lane import WIRE, lines
+from serving.forms import FORM, Written, written
+from serving.lane import WIRE, Sent, lines
 from serving.problems import HttpProblem, response_of
+from serving.service import Service
+
+log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 64 * 1024  # of the request line and all headers
 MAX_KNOWN_BYTES = 8 * 1024  # of a request that is known by its bytes
@@ -40,7 +46,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_bytes = 0
         self._between = True  # requests: the last one has come whole, and no byte of another
         self._begun = 0  # requests whose first byte was in what arrived last
-        self._paid: Scope = {}  # for a request that the lane did not answer after all
+        self._paid: Scope = {}  # for a request that goes the long way after all
+        self._in_turn = False  # a request of a known form waits to be answered, and all that comes behind it
+        self._behind: list[bytes] = []
+        self._is_last = False
         self._answered_at = float("-inf")
         self._refusal = "malformed_request"
         self._reading: asyncio.TimerHandle | None = None
@@ -59,14 +68,33 @@ class BoundedHttp(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return  # refused: the rest is not even looked at
+        if self._in_turn:
+            self._behind.append(data)
+            self.flow.pause_reading()
+            return
         digest = self._digest(data)
         if digest is not None and self._answer(digest):
             return
+        request = None if digest is None else written(data)
+        if request is not None and request.form in self._service.forms and not self._paid:
+            self._begin_turn(request, data, digest)
+        else:
+            self._parse(data, digest, request)
+
+    @property
+    def _service(self) -> Service:
+        service: Service = self.app_state["service"]
+        return service
+
+    def _parse(self, data: bytes, digest: bytes | None, request: Written | None) -> None:
+        """The long way, on which a request is learnt by its bytes and by its form."""
         self._head_bytes += len(data)
         self._begun = 0
         super().data_received(data)
         if digest is not None and self._was_one_request():
             self.scope.update({WIRE: digest})  # type: ignore[misc]
+            if request is not None:
+                self.scope.update({FORM: request.form})  # type: ignore[misc]
         scope, cycle = self.scope, self.cycle
         if scope is None or "method" not in scope:
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -81,12 +109,14 @@ class BoundedHttp(HttpToolsProtocol):
                 self._reading = None
 
     def _digest(self, data: bytes) -> bytes | None:
-        """Of what may be a whole request that the lane knows. None for anything else.
+        """Of what may be a whole request that is known. None for anything else.
 
         Nobody's credential lies in memory longer than its request.
         """
-        if not self._between or len(data) > MAX_KNOWN_BYTES or "lane" not in self.app_state:
+        if not self._between or len(data) > MAX_KNOWN_BYTES or "service" not in self.app_state:
             return None
+        if self.flow.write_paused or self.config.access_log or self.limit_concurrency is not None:
+            return None  # uvicorn sees to these
         if not data.startswith(b"GET ") or not data.endswith(b"\r\n\r\n"):
             return None
         if self.cycle is not None and not self.cycle.response_complete:
@@ -100,13 +130,53 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _answer(self, digest: bytes) -> bool:
         """Answer a request that the lane knows; whether it was one."""
-        if self.flow.write_paused or self.config.access_log or self.limit_concurrency is not None:
-            return False  # uvicorn sees to these
         scope: Scope = {}
-        answer = self.app_state["lane"].at_once(digest, scope)
+        answer = self._service.lane.at_once(digest, scope)
         if answer is None:
             self._paid = scope
             return False
+        self._send(answer)
+        return True
+
+    def _begin_turn(self, request: Written, data: bytes, digest: bytes | None) -> None:
+        self._in_turn = True
+        task = self.loop.create_task(self._take_turn(request, data, digest))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _take_turn(self, request: Written, data: bytes, digest: bytes | None) -> None:
+        """Answer a request of a known form when it is its turn, and then what has come behind it."""
+        service, answer = self._service, None
+        await service.turns.take()
+        self._in_turn = False
+        if self.transport.is_closing():
+            return
+        scope: Scope = {}
+        try:
+            answer = service.forms.answer(request, scope)
+        except Exception:
+            log.exception("a read by its form failed")  # and goes the long way, which answers for it
+        if answer is not None:
+            self._send(answer)
+        else:
+            self._paid = scope
+            self._parse(data, digest, request)
+        if self._is_last:
+            super().shutdown()
+        if self._behind:
+            behind, self._behind = b"".join(self._behind), []
+            self.flow.resume_reading()
+            self.data_received(behind)
+
+    def shutdown(self) -> None:
+        """Close when all is answered that has come whole."""
+        if self._in_turn:
+            self._is_last = True
+        else:
+            super().shutdown()
+
+    def _send(self, answer: Sent) -> None:
+        """An answer to a request that has not been parsed."""
         state = self.server_state
         head = STATUS_LINE[answer.status] + _lines(state) + answer.lines
         self.transport.write(b"%b\r\n%b" % (head, answer.body))
@@ -117,7 +187,6 @@ class BoundedHttp(HttpToolsProtocol):
         if self._reading is not None:
             self._reading.cancel()
             self._reading = None
-        return True
 
     def _close_later(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
@@ -125,8 +194,8 @@ class BoundedHttp(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection that is idle. Answers of ours do not start the timer anew: that costs more."""
         left = self._answered_at + self.timeout_keep_alive - self.loop.time()
-        if left > 0:
-            self._close_later(left)
+        if left > 0 or self._in_turn:
+            self._close_later(max(left, 0.1))
         else:
             super().timeout_keep_alive_handler()
 

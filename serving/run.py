@@ -37,6 +37,7 @@ from endpoints.query.bind import bind
 from endpoints.rows import Rows
 from serving import debug
 from serving.answer import (
+    INLINE_ROWS,
     Answer,
     Encoded,
     Facts,
@@ -57,7 +58,7 @@ from serving.compress import choose_encoding
 from serving.cursor import Cursor, read_cursor
 from serving.facts import asset_facts, decided, live_facts
 from serving.lane import REFUSED
-from serving.learn import learn
+from serving.learn import learn, learn_form
 from serving.live import Key, LiveRows, Slow
 from serving.loaded import Served
 from serving.logs import correlate, told
@@ -77,8 +78,6 @@ from serving.trail import Trail
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-INLINE_ROWS = 500  # encoding more than this goes to a thread: it would hold every other request up
 
 
 class RunEndpoint:
@@ -247,7 +246,10 @@ async def _asset(
         wanted.notes.update(
             debug.of_asset(wanted.served, manifest, touched(plan, wanted.bound, manifest, wanted.now))
         )
-    return await _encoded(service, trail, wanted, facts, name, rows, since=begun)
+    answer = await _encoded(service, trail, wanted, facts, name, rows, since=begun)
+    if decision.source != "live":
+        learn_form(service, request, wanted, decision)
+    return answer
 
 
 async def _shared(service: Service, trail: Trail, wanted: Wanted, facts: Facts, name: str) -> Answer | None:

@@ -30,6 +30,7 @@ from endpoints.warehouse.protocol import Statement, Warehouse
 from serving.assets import Assets
 from serving.auth import KeyRing, Principal
 from serving.clock import Clock
+from serving.forms import Forms
 from serving.journal import Journal
 from serving.lane import Lane
 from serving.limits import Limits
@@ -89,6 +90,7 @@ class Service:
         self.limits = Limits(settings)
         self.pulse = Pulse(warehouse)
         self.lane = Lane(self)
+        self.forms = Forms(self)
         self.turns = Turns()
         self._columns = _Columns(warehouse)
 

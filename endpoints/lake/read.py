@@ -196,7 +196,8 @@ class AssetReader:
             found = list(parts)
             if len(found) == 1:
                 return found[0], None
-            return pa.concat_tables([schema.empty_table(), *(unpack(rows, schema) for rows in found)]), None
+            whole = [unpack(rows, schema) for rows in found] or [schema.empty_table()]
+            return pa.concat_tables(whole), None
         with self._spool() as spool:
             for rows in parts:
                 for batch in unpack(rows, schema).to_batches():

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -26,6 +25,7 @@ Bounds = tuple[Any, Any] | None
 Load = Callable[[], Path]
 K = TypeVar("K")
 V = TypeVar("V")
+_LOCKS = 64
 _FOOTER_SHARE = 8  # of the budget, one part in
 _FOOTER_WEIGHT = 6  # bytes in memory for one in the file, about
 
@@ -136,6 +136,7 @@ class RowGroups:
 
     def __init__(self, budget: int) -> None:
         self._lock = threading.Lock()
+        self._decoding = [threading.Lock() for _ in range(_LOCKS)]
         self._footers = _Recent[tuple[str, tuple[str, ...]], Footer](budget // _FOOTER_SHARE)
         self._tables = _Recent[tuple[str, int], _Decoded](budget - budget // _FOOTER_SHARE)
 
@@ -180,16 +181,21 @@ class RowGroups:
     def _decoded(self, footer: Footer, group: Group, load: Load, keep: bool) -> _Decoded:
         """All columns of a row group; those that stay in memory are packed."""
         key = (group.file, group.index)
-        with self._lock:
-            if (known := self._tables.get(key)) is not None:
-                return known
-        table = _decode(footer, group, load())
+        if (known := self._known(key)) is not None:
+            return known
         if not keep:
-            return _Decoded(table)
-        found = _Decoded(pack(table))
+            return _Decoded(_decode(footer, group, load()))
+        path = load()
+        with self._decoding[hash(key) % _LOCKS]:  # whoever wants the same waits for it
+            if (known := self._known(key)) is None:
+                known = _Decoded(pack(_decode(footer, group, path)))
+                with self._lock:
+                    self._tables.put(key, known, known.table.nbytes)
+            return known
+
+    def _known(self, key: tuple[str, int]) -> _Decoded | None:
         with self._lock:
-            self._tables.put(key, found, found.table.nbytes)
-        return found
+            return self._tables.get(key)
 
 
 class _Recent(Generic[K, V]):
@@ -270,10 +276,10 @@ def _searched(column: pa.ChunkedArray) -> _Searched:
     if array.null_count:
         return _Searched(_Values(array))
     if pa.types.is_dictionary(array.type):
-        places = array.indices.to_numpy()
-        steps = np.diff(places.astype(np.int64), prepend=0, append=len(array.dictionary) - 1)
-        if ((steps == 0) | (steps == 1)).all():
-            return _Searched(_Values(array.dictionary), memoryview(places))
+        places, values = array.indices.to_numpy(), array.dictionary
+        in_order = pc.all(pc.less(values[:-1], values[1:])).as_py()  # None of one value or none
+        if in_order is not False and (places[:-1] <= places[1:]).all():
+            return _Searched(_Values(values), memoryview(places))
     as_number = NUMBERS.get(array.type.id, array.type)
     if pa.types.is_integer(as_number):
         return _Searched(memoryview(array.view(as_number).to_numpy()))

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from endpoints.errors import Corrupt, MissingFile, Unservable
+from endpoints.formats import csv_rows, json_rows
 from endpoints.lake.files import FileCache
 from endpoints.lake.manifest import FileEntry, Manifest, PartitionEntry
 from endpoints.lake.read import AssetReader
@@ -142,6 +144,31 @@ def test_types_that_name_one_value(
     sql = f"SELECT c0 FROM t WHERE k = {{k:{type_text}}}"
     asset = Asset(folder, sql, ["Int64", type_text], list(enumerate(values)), group=1)
     assert asset.read(k=given_value)[0] == [(number,) for number in wanted]
+
+
+WORDS = st.sampled_from([b"a", b"b", b"ba", b"c", b"\xc3\xa9", b"z"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 300), WORDS, WORDS), max_size=60),
+    group=st.integers(1, 30),
+    limit=st.one_of(st.none(), st.integers(1, 9)),
+)
+def test_two_texts_are_sought_in_dictionaries(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], group: int, limit: int | None
+) -> None:
+    rows = sorted(rows * 40, key=lambda row: (*row[1:], row[0]))  # so many that they are dictionary-coded
+    sql = "SELECT c0 FROM t WHERE a = {a:String} AND b = {b:String}"
+    asset = Asset(tmp_path_factory.mktemp("asset"), sql, ["UInt64", "String", "String"], rows, group * 40)
+    for first, second in product(["a", "b", "ba", "c", "é", "no"], repeat=2):
+        found = [(row[0],) for row in rows if row[1:] == (first.encode(), second.encode())]
+        size = len(found) if limit is None else limit
+        assert asset.read(limit, max_rows=3000, a=first, b=second) == (found[:size], len(found) > size)
+        given = (asset.manifest, asset.plan, asset.bound(a=first, b=second))
+        page = asset.reader.read(*given, limit=limit, offset=0, max_rows=3000)
+        for write in (json_rows, csv_rows):
+            assert write(page) == write(replace(page, packed=page.table))
 
 
 def test_a_number_that_the_column_cannot_hold_is_in_no_row(folder: Path) -> None:
