@@ -300,7 +300,7 @@ def headers(wanted: Wanted, facts: Facts, tag: str) -> list[RawHeader]:
 
 def server_timing(timings: Mapping[str, float]) -> bytes:
     """The value of `Server-Timing`."""
-    return ", ".join(f"{part};dur={ms:.2f}" for part, ms in timings.items()).encode()
+    return ", ".join([f"{part};dur={ms:.2f}" for part, ms in timings.items()]).encode()
 
 
 @lru_cache(maxsize=1024)

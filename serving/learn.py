@@ -62,8 +62,10 @@ def learn_form(service: Service, request: Request, wanted: Wanted, decision: Dec
         return
     if not {"x-request-id", "if-none-match"}.isdisjoint(request.headers):
         return
-    pinned = read_query(request.scope["query_string"]).version
     principal, version = wanted.principal, wanted.served.version
+    if not service.keys.holds(principal):
+        return  # a token's bearer, who is authenticated each time
+    pinned = read_query(request.scope["query_string"]).version
     service.forms.learn(
         digest,
         Form(

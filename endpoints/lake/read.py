@@ -190,17 +190,18 @@ class AssetReader:
         self, columns: tuple[Column, ...], kept: Iterator[pa.Table], large: bool
     ) -> tuple[pa.Table, mmap.mmap | None]:
         """The page as one table, in a file where it may be `large`: before a byte is sent all is read."""
-        width, schema = len(columns), storage_schema(columns)
+        width = len(columns)
         parts = (rows.select(range(width)) if rows.num_columns > width else rows for rows in kept)
         if not large:
             found = list(parts)
             if len(found) == 1:
                 return found[0], None
+            schema = storage_schema(columns)
             whole = [unpack(rows, schema) for rows in found] or [schema.empty_table()]
             return pa.concat_tables(whole), None
         with self._spool() as spool:
             for rows in parts:
-                for batch in unpack(rows, schema).to_batches():
+                for batch in unpack(rows, storage_schema(columns)).to_batches():
                     spool.add(batch)
             return spool.table(columns), spool.mapped
 
@@ -435,7 +436,7 @@ def _take(pieces: Iterator[_Piece], window: _Window) -> Iterator[pa.Table]:
             skip -= piece.rows
             continue
         rows = piece.load()
-        part = rows.slice(skip, take)
+        part = rows if not skip and rows.num_rows <= take else rows.slice(skip, take)
         skip = max(0, skip - rows.num_rows)
         if part.num_rows:
             yield part

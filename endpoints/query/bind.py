@@ -17,6 +17,8 @@ from functools import lru_cache
 from itertools import islice
 from typing import Final
 
+import orjson
+
 from endpoints.definition.model import Variable, Version
 from endpoints.definition.rules import RuleBroken, check_rules
 from endpoints.errors import EndpointsError, FieldError, InputError
@@ -169,8 +171,7 @@ def _sentence(error: ValueError) -> str:
 def _key(version: Version, values: Mapping[str, Value]) -> str:
     """Canonical: by name, in the type's own form; absent is not the same as NULL."""
     shown = {name: show_value(version.variables[name].type, value) for name, value in values.items()}
-    text = json.dumps(shown, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def live_statement(
