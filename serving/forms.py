@@ -46,7 +46,8 @@ from serving.request import OPTIONS, read_query
 if TYPE_CHECKING:
     from serving.service import Service
 
-MOST_FORMS = 4096
+MOST_FORMS = 1024
+MOST_SEEN = 4096
 FORM = "endpoints.form"
 """The key in a request's scope of the digest of its form, where its bytes were one whole request."""
 _END = b" HTTP/1.1\r\n"
@@ -112,6 +113,7 @@ class Forms:
     def __init__(self, service: Service, *, most: int = MOST_FORMS) -> None:
         self._service, self._most = service, most
         self._forms: OrderedDict[bytes, Form] = OrderedDict()
+        self._seen: OrderedDict[bytes, None] = OrderedDict()  # once
 
     def __contains__(self, digest: object) -> bool:
         return digest in self._forms
@@ -119,10 +121,22 @@ class Forms:
     def __len__(self) -> int:
         return len(self._forms)
 
+    def wants(self, digest: bytes) -> bool:
+        """Whether the form is to be learnt: when it comes again. Headers of some callers never do."""
+        if digest in self._forms:
+            return False
+        if digest in self._seen:
+            return True
+        self._seen[digest] = None
+        while len(self._seen) > MOST_SEEN:
+            self._seen.popitem(last=False)
+        return False
+
     def learn(self, digest: bytes, form: Form) -> None:
         """Remember a form of which one request has been answered."""
         if not form.renew(self._service.clock()):
             return
+        self._seen.pop(digest, None)
         self._forms[digest] = form
         while len(self._forms) > self._most:
             self._forms.popitem(last=False)

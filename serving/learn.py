@@ -52,7 +52,7 @@ def learn(
 def learn_form(service: Service, request: Request, wanted: Wanted, decision: Decision) -> None:
     """Let the next request that differs from this one in its values alone be read at once."""
     digest, plan, asked = request.scope.get(FORM), wanted.served.plan, wanted.asked
-    if digest is None or digest in service.forms or plan is None or decision.manifest is None:
+    if digest is None or plan is None or decision.manifest is None:
         return
     if plan.finish is not None or plan.slicing is not None or not plan.seek:
         return  # never read at once
@@ -65,6 +65,8 @@ def learn_form(service: Service, request: Request, wanted: Wanted, decision: Dec
     principal, version = wanted.principal, wanted.served.version
     if not service.keys.holds(principal):
         return  # a token's bearer, who is authenticated each time
+    if not service.forms.wants(digest):
+        return
     pinned = read_query(request.scope["query_string"]).version
     service.forms.learn(
         digest,

@@ -290,15 +290,24 @@ def test_forms_are_bounded(wire: Wire) -> None:
     service = service_of(wire)
     forms, service.forms = service.forms, Forms(service, most=5)
     try:
-        for number in range(20):
+        for number in range(40):
             request = wire.request(
                 f"GET /endpoints/usage/run?customer_id={unheard_of()}&version=2 HTTP/1.1",
-                f"X-Some: {number}\r\n",
+                f"X-Some: {number // 2}\r\n",
             )
             assert wire.ask(request)[0] == 200
         assert len(service.forms) == 5
     finally:
         service.forms = forms
+
+
+def test_what_comes_once_is_not_learnt(wire: Wire) -> None:
+    learnt(wire)
+    before = len(service_of(wire).forms)
+    for number in range(20):
+        traced = asking(wire, unheard_of()).replace(b"Host: x", b"Host: x\r\nTraceparent: 00-%d" % number)
+        assert wire.ask(traced)[0] == 200
+    assert len(service_of(wire).forms) == before
 
 
 @pytest.mark.parametrize(
