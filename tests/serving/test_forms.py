@@ -18,7 +18,7 @@ from serving.problems import HttpProblem
 from serving.results import Results
 from serving.turns import Turns
 from tests.serving.conftest import Running, Stand
-from tests.serving.wires import Answer, Patient, Wire, read_answer
+from tests.serving.wires import Answer, Patient, Wire, read_answer, spy
 
 PATHS = ["/endpoints/usage/run", "/endpoints/Usage/run", "/api/projects/7/endpoints/usage/run"]
 VALUES = ["acme", "bolt", "nobody", "%62olt", "a+b", "", "%ff", "caf%C3%A9", "{x}", "a#b"]
@@ -50,24 +50,11 @@ def unheard_of() -> str:
     return next(_names)
 
 
-def spy(service: Any, answered: list[Any]) -> None:
-    """Note what is answered by its form."""
-    answer = service.forms.answer
-
-    def spied(request: Any, scope: Any) -> Any:
-        found = answer(request, scope)
-        if found is not None:
-            answered.append(found)
-        return found
-
-    service.forms.answer = spied
-
-
 @pytest.fixture(scope="module")
 def wire(shared_stand: Stand) -> Iterator[Wire]:
     shared_stand.publish("usage@2")
     knowing, answered = Running(shared_stand.app, Patient), list[Any]()
-    spy(shared_stand.services[-1], answered)
+    spy(shared_stand.services[-1].forms, "answer", answered)
     other = Running(shared_stand.app, Patient)
     shared_stand.services[-1].forms.learn = lambda digest, form: None  # type: ignore[method-assign]
     services = tuple(shared_stand.services[-2:])
@@ -251,7 +238,7 @@ def test_what_waits_is_answered_before_the_end(shared_stand: Stand) -> None:
     shared_stand.publish("usage@2")
     running, answered = Running(shared_stand.app, Patient), list[Any]()
     service = shared_stand.services[-1]
-    spy(service, answered)
+    spy(service.forms, "answer", answered)
     wire = Wire(shared_stand, running, running, answered)
     for _ in range(20):
         wire.ask(asking(wire, unheard_of()))

@@ -13,23 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.serving.conftest import Running, Stand
-from tests.serving.wires import RUN, Answer, Patient, Wire, read_answer
+from tests.serving.wires import RUN, Answer, Patient, Wire, read_answer, spy
 
 
 @pytest.fixture(scope="module")
 def wire(shared_stand: Stand) -> Iterator[Wire]:
     shared_stand.publish("usage@2")
     knowing = Running(shared_stand.app, Patient)
-    service, at_once = shared_stand.services[-1], []
-    ask = service.lane.at_once
-
-    def spied(digest: bytes, scope: Any) -> Any:
-        answer = ask(digest, scope)
-        if answer is not None:
-            at_once.append(answer)
-        return answer
-
-    service.lane.at_once = spied  # type: ignore[method-assign]
+    at_once: list[Any] = []
+    spy(shared_stand.services[-1].lane, "at_once", at_once)
     other = Running(shared_stand.app, Patient)
     shared_stand.services[-1].lane.at_once = lambda digest, scope: None  # type: ignore[method-assign]
     yield Wire(shared_stand, knowing, other, at_once)
