@@ -43,6 +43,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self._service: Service | None = self.app_state.get("service")  # None: nothing is known
         self._head_bytes = 0
         self._between = True  # requests: the last one has come whole, and no byte of another
         self._begun = 0  # requests whose first byte was in what arrived last
@@ -72,21 +73,19 @@ class BoundedHttp(HttpToolsProtocol):
             self._behind.append(data)
             self.flow.pause_reading()
             return
-        digest = self._digest(data)
-        if digest is not None and self._answer(digest):
+        service, digest = self._service, self._digest(data)
+        if service is None or digest is None:
+            self._parse(data)
             return
-        request = None if digest is None else written(data)
-        if request is not None and request.form in self._service.forms and not self._paid:
-            self._begin_turn(request, data, digest)
+        if self._answer(service, digest):
+            return
+        request = written(data)
+        if request is not None and request.form in service.forms and not self._paid:
+            self._begin_turn(service, request, data, digest)
         else:
             self._parse(data, digest, request)
 
-    @property
-    def _service(self) -> Service:
-        service: Service = self.app_state["service"]
-        return service
-
-    def _parse(self, data: bytes, digest: bytes | None, request: Written | None) -> None:
+    def _parse(self, data: bytes, digest: bytes | None = None, request: Written | None = None) -> None:
         """The long way, on which a request is learnt by its bytes and by its form."""
         self._head_bytes += len(data)
         self._begun = 0
@@ -113,7 +112,7 @@ class BoundedHttp(HttpToolsProtocol):
 
         Nobody's credential lies in memory longer than its request.
         """
-        if not self._between or len(data) > MAX_KNOWN_BYTES or "service" not in self.app_state:
+        if self._service is None or not self._between or len(data) > MAX_KNOWN_BYTES:
             return None
         if self.flow.write_paused or self.config.access_log or self.limit_concurrency is not None:
             return None  # uvicorn sees to these
@@ -128,25 +127,25 @@ class BoundedHttp(HttpToolsProtocol):
         cycle = self.cycle
         return self._begun == 1 and self._between and cycle.keep_alive and not self.expect_100_continue
 
-    def _answer(self, digest: bytes) -> bool:
+    def _answer(self, service: Service, digest: bytes) -> bool:
         """Answer a request that the lane knows; whether it was one."""
         scope: Scope = {}
-        answer = self._service.lane.at_once(digest, scope)
+        answer = service.lane.at_once(digest, scope)
         if answer is None:
             self._paid = scope
             return False
         self._send(answer)
         return True
 
-    def _begin_turn(self, request: Written, data: bytes, digest: bytes | None) -> None:
+    def _begin_turn(self, service: Service, request: Written, data: bytes, digest: bytes) -> None:
         self._in_turn = True
-        task = self.loop.create_task(self._take_turn(request, data, digest))
+        task = self.loop.create_task(self._take_turn(service, request, data, digest))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def _take_turn(self, request: Written, data: bytes, digest: bytes | None) -> None:
+    async def _take_turn(self, service: Service, request: Written, data: bytes, digest: bytes) -> None:
         """Answer a request of a known form when it is its turn, and then what has come behind it."""
-        service, answer = self._service, None
+        answer = None
         await service.turns.take()
         self._in_turn = False
         if self.transport.is_closing():
