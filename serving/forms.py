@@ -56,10 +56,13 @@ _QUERY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*")  # nothing that parser
 
 
 class Written(NamedTuple):
-    """A request as it came: the digest of all of it but its variables, and the query that they are in."""
+    """A request as it came: the digest of all of it but its variables, the query that they are in, and when
+    that was (perf_counter).
+    """
 
     form: bytes
     query: bytes
+    at: float
 
 
 def written(data: bytes) -> Written | None:
@@ -69,7 +72,8 @@ def written(data: bytes) -> Written | None:
     if end < 0 or not _QUERY.fullmatch(query):
         return None
     options = [part for part in query.split(b"&") if part.partition(b"=")[0] in _OPTIONS]
-    return Written(sha256(b"%b?%b%b" % (path, b"&".join(options), data[end:])).digest(), query)
+    form = sha256(b"%b?%b%b" % (path, b"&".join(options), data[end:])).digest()
+    return Written(form, query, perf_counter())
 
 
 @dataclass(slots=True)
@@ -146,7 +150,7 @@ class Forms:
 
         What has been paid for it is in `scope` then: it is to become a part of the request's.
         """
-        begun, service = perf_counter(), self._service
+        service = self._service
         form = self._forms.get(request.form)
         if form is None:
             return None
@@ -155,7 +159,7 @@ class Forms:
             return None
         self._forms.move_to_end(request.form)
         try:
-            wanted = self._bound(form, request.query, begun)
+            wanted = self._bound(form, request.query)
             if wanted is None or form.facts is None:
                 return None
             name = identity(wanted, form.facts)
@@ -170,8 +174,8 @@ class Forms:
         if encoded is None:
             return None
         service.results.put(keys[encoded.personal], encoded)
-        wanted.timed("total", begun)
-        service.records.record(self._run(form, wanted, encoded, perf_counter() - begun))
+        wanted.timed("total", request.at)
+        service.records.record(self._run(form, wanted, encoded, perf_counter() - request.at))
         account: Account = scope[SCOPE]
         own = b"etag: %b\r\n%b%bserver-timing: %b\r\nx-request-id: %b\r\n" % (
             etag(name).encode(),
@@ -194,9 +198,10 @@ class Forms:
         moment = service.clock()
         return moment.tick == form.tick or form.renew(moment)
 
-    def _bound(self, form: Form, query: bytes, begun: float) -> Wanted | None:
+    def _bound(self, form: Form, query: bytes) -> Wanted | None:
         """The request with its own values; None where it differs in more than these. EndpointsError."""
-        version, principal, moment = form.wanted.served.version, form.wanted.principal, self._service.clock()
+        begun, moment = perf_counter(), self._service.clock()
+        version, principal = form.wanted.served.version, form.wanted.principal
         call = read_query(query)
         if call.version != form.pinned:
             return None
