@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from endpoints.cli.output import answers, as_json, print_json
+from endpoints.cli.output import answers, as_json, messages, print_json
 from endpoints.cli.project import one_version, read_definitions, read_settings
 
 if TYPE_CHECKING:
@@ -45,11 +45,13 @@ def plan(target: str, connect: bool, measure: bool, as_json: bool) -> None:
     settings = read_settings()
     version = read_definitions(settings).version(target)
     described = _asked(settings, version, measure) if connect or measure else _read(version)
-    described |= {"rebuild": _rebuild(settings, version)}
+    described |= {"checked": connect or measure, "rebuild": _rebuild(settings, version)}
     if as_json:
         print_json(described)
     else:
         _show(described, _shown_path(version.sql_file, settings.project))
+        if described["materializable"] and not described["checked"]:
+            messages().print("By its text alone: --connect asks ClickHouse as well.")
     raise SystemExit(0 if described["materializable"] else 1)
 
 

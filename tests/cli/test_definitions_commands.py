@@ -89,6 +89,23 @@ def test_a_plan(run: Run) -> None:
     assert run("plan", "daily_sales", "--connect").exit_code == 0
 
 
+def test_what_only_clickhouse_can_tell_of_a_plan(run: Run, project: Path) -> None:
+    """Text that nothing but its own grammar finds wrong."""
+    sql = "SELECT day FROM sales WHERE region = {region:String} FROBNICATE 3"
+    write_endpoint(project, "odd", "current: 1\nversions: {1: {materialize: {}}}\n", sql)
+    alone, asked = run("plan", "odd"), run("plan", "odd", "--connect")
+    assert alone.exit_code == 0
+    assert "By its text alone" in alone.stderr
+    assert asked.exit_code == 1
+    assert "By its text alone" not in asked.stderr
+    assert "FROBNICATE" in asked.stdout
+    assert "[query]" in asked.stdout
+    checked = [
+        json.loads(run("plan", "odd", "--json", *more).stdout)["checked"] for more in ((), ("--connect",))
+    ]
+    assert checked == [False, True]
+
+
 RANGE = """SELECT region, sum(amount) AS total, any(day) AS some_day
 FROM sales
 WHERE region = {region:String} AND day >= {since:Date} AND day < {until:Date}
