@@ -1,4 +1,4 @@
-"""moto's S3 over HTTP, where an object is created only if absent in one step, as S3 does: `s3_server.py PORT`.
+"""moto's S3 over HTTP; an object is created only if absent in one step, as in S3: `s3_server.py PORT`.
 
 moto alone looks whether the object is there, and then writes it: of many creators now and then two win.
 """
