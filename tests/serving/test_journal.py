@@ -236,3 +236,16 @@ def test_a_full_disk_loses_nothing_and_doubles_nothing(store: Flaky, tmp_path: P
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert ended.stdout == "0\n", ended.stderr
     assert kept(store) == list(range(50))
+
+
+def test_lines_of_another_edition_stop_nothing(store: Flaky, tmp_path: Path) -> None:
+    folder = tmp_path / "usage"
+    folder.mkdir()
+    (folder / "old.jsonl").write_text(
+        f'[{[0.0] * 10 + ["x"]}, [1.0], [0.1]]\n7\n{{"a": 1}}\n[[1,'.replace("'", '"')
+    )
+    ours = journal(store, tmp_path)
+    ours.record(run(4))
+    until(lambda: kept(store) == [4])
+    ours.stop()
+    assert not list(folder.iterdir())
